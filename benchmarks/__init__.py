@@ -1,0 +1,1 @@
+"""Measurements; each module is one command and prints what `docs/performance.md` holds."""

@@ -1,0 +1,79 @@
+"""A real service process on loopback, and clients that keep it busy for a bounded time."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+START_S = 60
+REQUEST_S = 300
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_service(**settings: object) -> Iterator[str]:
+    """Start `python -m service serve` with these LTS_ settings; gives its address once ready."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as data_dir:
+        environment = os.environ | {"LTS_PORT": str(port), "LTS_DATA_DIR": data_dir}
+        environment |= {f"LTS_{name.upper()}": str(value) for name, value in settings.items()}
+        process = subprocess.Popen([sys.executable, "-m", "service", "serve"], env=environment)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait_until_ready(process, address)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(timeout=START_S)
+
+
+def post(address: str, data: bytes, accept: str = "application/json") -> bytes:
+    """Segment one zip; raises urllib.error.HTTPError for anything but 200."""
+    request = urllib.request.Request(  # noqa: S310  # the address is ours, on loopback
+        f"{address}/v1/segment",
+        data=data,
+        headers={"Content-Type": "application/zip", "Accept": accept},
+    )
+    with urllib.request.urlopen(request, timeout=REQUEST_S) as response:  # noqa: S310
+        return bytes(response.read())
+
+
+def requests_per_second(address: str, data: bytes, clients: int, requests: int) -> float:
+    """Rate of `requests` sent by `clients` at once, after one to warm up."""
+    post(address, data)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(lambda _: post(address, data), range(requests)))
+    return requests / (time.perf_counter() - started)
+
+
+def ct_zip(path: Path | None) -> bytes:
+    """The given CT, else the real one of LTS_TEST_DATA. Raises FileNotFoundError."""
+    data = Path(os.environ.get("LTS_TEST_DATA", "../shared/data"))
+    return (path or data / "ct" / "hcc-tace-seg-015-arterial.zip").read_bytes()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the service ended with {process.returncode} before it was ready")
+        try:
+            with urllib.request.urlopen(f"{address}/health/ready", timeout=2):  # noqa: S310
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(f"the service was not ready within {START_S} s")

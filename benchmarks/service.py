@@ -1,0 +1,82 @@
+"""`make bench`: the whole service beside a bare loop over the same model, on this machine's CPU."""
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from benchmarks.load import ct_zip, requests_per_second, running_service
+from service.decode import DecodeOptions, decode
+from service.decode.archive import ArchiveLimits
+from service.inference.session import ModelSession
+from service.pipeline import Options, dicom_seg, run
+from service.settings import Settings
+from service.volume import Scan
+
+
+def main(
+    ct: Annotated[
+        Path | None, typer.Option(help="zip of a CT series; default: the real CT")
+    ] = None,
+    requests: Annotated[int, typer.Option(help="requests through the service")] = 6,
+    clients: Annotated[int, typer.Option(help="at once")] = 2,
+) -> None:
+    """Print a table for docs/performance.md."""
+    data, settings = ct_zip(ct), Settings(device="cpu")
+    started = time.perf_counter()
+    model = ModelSession.open(settings.model, "cpu", settings.threads)
+    open_s = time.perf_counter() - started
+    scan = decode_ct(data, model, settings)
+    bare = _bare_slices_per_second(scan, model, settings.batch_slices)
+    stages = _stages(data, model, settings)
+    with running_service(device="cpu") as address:
+        rate = requests_per_second(address, data, clients, requests)
+    slices = scan.volume.spatial_shape[0]
+    rows = [
+        ("open the model, self-test included", f"{open_s:.2f} s"),
+        ("bare session.run", f"{bare:.1f} slices/s"),
+        (f"whole service, {clients} clients", f"{rate * slices:.1f} slices/s"),
+        ("whole service / bare", f"{rate * slices / bare:.2f}"),
+        *((f"stage {name}", f"{seconds:.2f} s") for name, seconds in stages.items()),
+    ]
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {scan.volume.shape}"
+    )
+    print("\n| What | Figure |\n| --- | --- |")
+    print("\n".join(f"| {name} | {figure} |" for name, figure in rows))
+
+
+def decode_ct(data: bytes, model: ModelSession, settings: Settings) -> Scan:
+    """The CT as the service decodes it."""
+    return decode(
+        [data],
+        DecodeOptions(
+            archive=ArchiveLimits(settings.max_files, settings.max_decompressed_bytes),
+            max_voxels=settings.max_voxels,
+            modality=model.contract.modality,
+            model_window=model.contract.window,
+        ),
+    )
+
+
+def _bare_slices_per_second(scan: Scan, model: ModelSession, batch_slices: int) -> float:
+    hu = np.asarray(scan.volume.array)[..., None]
+    started = time.perf_counter()
+    for start in range(0, len(hu), batch_slices):
+        model.run(np.ascontiguousarray(hu[start : start + batch_slices]))
+    return len(hu) / (time.perf_counter() - started)
+
+
+def _stages(data: bytes, model: ModelSession, settings: Settings) -> dict[str, float]:
+    result = run([data], Options(), model, settings)
+    started = time.perf_counter()
+    dicom_seg(result)
+    return {**result.timings_s, "encode SEG": time.perf_counter() - started}
+
+
+if __name__ == "__main__":
+    typer.run(main)

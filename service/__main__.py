@@ -1,0 +1,185 @@
+"""Command line: `python -m service serve | segment | phantom | openapi`."""
+
+import ipaddress
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.errors import DeviceUnavailable, InvalidModel, ServiceError
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.api.app import OpenModel
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+OPENAPI_FILE = Path(__file__).parent.parent / "openapi" / "openapi.json"
+
+DRAIN_S = 30
+"""How long running requests may take to end after SIGTERM."""
+
+
+@app.callback()
+def _service() -> None:
+    """Find the liver and its tumours on CT. Research use only, not for diagnosis."""
+
+
+@app.command()
+def serve() -> None:
+    """Serve the API; the settings are LTS_ environment variables, listed in the README."""
+    import uvicorn
+
+    from service.api.app import create_app
+
+    settings = Settings()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    _refuse_open_doors(settings)
+    _spool_under(settings.data_dir)
+    uvicorn.run(
+        create_app(settings, _open_model(settings)),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+
+
+@app.command()
+def segment(
+    path: Annotated[Path, typer.Argument(help="a file, or a folder with a DICOM series")],
+    out: Annotated[Path, typer.Option(help="folder for the results; made where missing")],
+    pixel_spacing_mm: Annotated[
+        float | None, typer.Option(min=0.01, max=10, help="pixel side of a PNG or JPEG")
+    ] = None,
+    series_instance_uid: Annotated[
+        str | None, typer.Option(help="which CT series; default: the axial one with most slices")
+    ] = None,
+) -> None:
+    """Segment one study without a server and write every output into a folder."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import track
+
+    from service.api.app import open_session
+    from service.pipeline import Options, outputs, run
+
+    console = Console(stderr=True)
+    settings = Settings()
+    options = Options(pixel_spacing_mm=pixel_spacing_mm, series_instance_uid=series_instance_uid)
+    try:
+        files = [file.read_bytes() for file in _files(path)]
+        model = open_session(settings)
+        with Bar(console=console) as bar:
+            task = bar.add_task("slices", total=None)
+            result = run(
+                files,
+                options,
+                model,
+                settings,
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        for name, content in track(outputs(result), "writing", console=console):
+            target = out / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+    except ServiceError as error:
+        console.print(f"{error.title} {error}", style="red", highlight=False)
+        raise typer.Exit(1) from error
+    console.print(f"written to {out}", highlight=False)
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Option(help="folder for a DICOM series, or a file ending in .nii")],
+    seed: Annotated[int, typer.Option(help="decides where the lesions lie")] = 7,
+    slices: Annotated[int, typer.Option(min=1, max=600)] = 60,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="rows and columns")] = 256,
+    orientation: Annotated[
+        str, typer.Option(help="where slices, rows and columns point, e.g. HPL (axial)")
+    ] = "HPL",
+) -> None:
+    """Write a synthetic abdomen with known volumes, to try the service without a patient's data."""
+    from service.phantom import Phantom
+    from service.phantom_files import nifti_bytes, write_dicom
+
+    drawn = Phantom.draw(seed)
+    try:
+        volume = drawn.sample(slices, size, seed)[0].to_patient_orientation(orientation.upper())
+    except ValueError as error:
+        raise typer.BadParameter(
+            "expected three letters, e.g. HPL", param_hint="orientation"
+        ) from error
+    if out.suffix == ".nii":
+        out.write_bytes(nifti_bytes(volume))
+    else:
+        write_dicom(volume, out, seed)
+    typer.echo(f"liver {drawn.liver_ml:.1f} mL, tumour {drawn.tumor_ml:.1f} mL")
+
+
+@app.command()
+def openapi(
+    out: Annotated[Path, typer.Option(help="where to write the document")] = OPENAPI_FILE,
+) -> None:
+    """Write the API's OpenAPI document."""
+    from service.api.app import create_app
+
+    document = create_app(Settings()).openapi()
+    out.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _open_model(settings: Settings) -> "OpenModel":
+    """How the application opens its model: on `cuda` at once, to fail before it listens."""
+    from service.api.app import open_session
+
+    if settings.device != "cuda":
+        return open_session
+    try:
+        session = open_session(settings)
+    except DeviceUnavailable as error:
+        typer.echo(f"{error.title} {error}", err=True)
+        raise typer.Exit(1) from error
+    except InvalidModel:
+        return open_session  # fails again in the lifespan, which keeps the service live
+    return lambda _: session
+
+
+def _refuse_open_doors(settings: Settings) -> None:
+    """Anyone who reaches the address could use the service: that takes an explicit word."""
+    if settings.allow_unauthenticated or settings.host == "localhost":
+        return
+    try:
+        if ipaddress.ip_address(settings.host).is_loopback:
+            return
+    except ValueError:
+        pass  # a host name other than localhost may resolve to anything
+    typer.echo(
+        "Expected LTS_HOST to be a loopback address, found another one: the service does not ask "
+        "who calls it. Set LTS_ALLOW_UNAUTHENTICATED=true if only trusted callers reach it.",
+        err=True,
+    )
+    raise typer.Exit(1)
+
+
+def _spool_under(data_dir: Path) -> None:
+    """Uploads above 1 MiB wait in a folder that only this user can read."""
+    spool = data_dir / "uploads"
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    spool.mkdir(mode=0o700, exist_ok=True)
+    tempfile.tempdir = str(spool.resolve())
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from sorted(file for file in path.rglob("*") if file.is_file())
+    else:
+        yield path
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,49 @@
+"""Is the process alive, and is its model ready."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+
+from service.api.openapi import problems
+from service.api.resources import Resources, resources
+from service.errors import ModelNotReady
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(BaseModel):
+    """The model is loaded and passed its self-test."""
+
+    status: Literal["ready"] = "ready"
+    model: str
+    version: str
+    provider: str
+    device: str
+
+
+@router.get("/live", operation_id="health_live", summary="The process is alive")
+async def live() -> Live:
+    return Live()
+
+
+@router.get(
+    "/ready",
+    operation_id="health_ready",
+    summary="The model is ready",
+    responses=problems(ModelNotReady),
+)
+async def ready(service: Annotated[Resources, Depends(resources)]) -> Ready:
+    model = service.ready_model()
+    return Ready(
+        model=model.contract.name,
+        version=model.contract.version,
+        provider=model.provider,
+        device=model.device,
+    )

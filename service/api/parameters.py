@@ -1,0 +1,129 @@
+"""What a request may ask for: query parameters, or form fields of the same names."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.api.problems import describe
+from service.errors import InvalidParameter, NotAcceptable
+from service.inference.postprocess import Rules
+from service.pipeline import Options
+from service.volume import HounsfieldWindow
+
+Hounsfield = Annotated[float, Field(ge=-1024, le=3071, allow_inf_nan=False)]
+
+AnswerType = Literal["application/json", "application/dicom", "application/zip"]
+ANSWER_TYPES: tuple[AnswerType, ...] = ("application/json", "application/dicom", "application/zip")
+
+
+class SegmentParameters(BaseModel):
+    """Parameters of `POST /v1/segment`; a name that is not one of them is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    include: Literal["mask"] | None = Field(
+        None, description="`mask`: put the mask into the JSON answer, as base64."
+    )
+    series_instance_uid: str | None = Field(
+        None,
+        pattern=r"^[0-9.]{1,64}$",
+        description="Which CT series; by default the axial one with most slices, then thinnest.",
+    )
+    pixel_spacing_mm: float | None = Field(
+        None, ge=0.01, le=10, description="Pixel side of a PNG or JPEG; other formats know theirs."
+    )
+    window_lower_hu: Hounsfield | None = Field(
+        None, description="What grey 0 of an 8-bit image stands for; with window_upper_hu."
+    )
+    window_upper_hu: Hounsfield | None = Field(
+        None, description="What grey 255 of an 8-bit image stands for; with window_lower_hu."
+    )
+    drop_liver_fragments: bool = Field(
+        True, description="Drop pieces of liver under 5 % of the largest, in volumes."
+    )
+    drop_distant_tumor: bool = Field(
+        True, description="Drop tumour farther than 5 mm from the filled liver, in volumes."
+    )
+    drop_small_lesions: bool = Field(
+        True, description="Drop lesions under the model's smallest size."
+    )
+
+    @model_validator(mode="after")
+    def _window_has_two_ends(self) -> Self:
+        if (self.window_lower_hu is None) != (self.window_upper_hu is None):
+            raise ValueError("window_lower_hu and window_upper_hu belong together")
+        if (
+            self.window_lower_hu is not None
+            and self.window_upper_hu is not None
+            and self.window_lower_hu >= self.window_upper_hu
+        ):
+            raise ValueError("window_lower_hu must be below window_upper_hu")
+        return self
+
+    @classmethod
+    def of(cls, request: Request, fields: Iterable[tuple[str, str]]) -> Self:
+        """From the query and the form together. Raises `InvalidParameter`, also for repeats."""
+        given = [*request.query_params.multi_items(), *fields]
+        values = dict(given)
+        if len(values) != len(given):
+            raise InvalidParameter("Expected each parameter once, found one given twice.")
+        unknown = len(values.keys() - cls.model_fields.keys())
+        if unknown:
+            known = ", ".join(cls.model_fields)
+            raise InvalidParameter(f"Expected only {known}; found {unknown} unknown parameter(s).")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InvalidParameter(describe(error.errors(include_input=False))) from error
+
+    def options(self) -> Options:
+        window = None
+        if self.window_lower_hu is not None and self.window_upper_hu is not None:
+            window = HounsfieldWindow(lower_hu=self.window_lower_hu, upper_hu=self.window_upper_hu)
+        return Options(
+            image_window=window,
+            pixel_spacing_mm=self.pixel_spacing_mm,
+            series_instance_uid=self.series_instance_uid,
+            rules=Rules(
+                liver_fragments=self.drop_liver_fragments,
+                distant_tumor=self.drop_distant_tumor,
+                small_lesions=self.drop_small_lesions,
+            ),
+        )
+
+
+def answer_type(accept: str) -> AnswerType:
+    """The best of our media types by RFC 9110 12.5.1; JSON where all are equal.
+
+    Raises `NotAcceptable`.
+    """
+    ranges = [_media_range(part) for part in accept.split(",") if part.strip()]
+    if not ranges:
+        return ANSWER_TYPES[0]
+    qualities = {offered: _quality(offered, ranges) for offered in ANSWER_TYPES}
+    best = max(ANSWER_TYPES, key=lambda offered: qualities[offered])
+    if qualities[best] <= 0:
+        raise NotAcceptable(f"Expected Accept to allow one of {', '.join(ANSWER_TYPES)}.")
+    return best
+
+
+def _media_range(part: str) -> tuple[str, float]:
+    name, *parameters = (piece.strip() for piece in part.lower().split(";"))
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return name, min(max(float(parameter[2:]), 0.0), 1.0)
+            except ValueError:
+                return name, 0.0
+    return name, 1.0
+
+
+def _quality(offered: str, ranges: list[tuple[str, float]]) -> float:
+    """That of the most specific range that matches; 0 without a match."""
+    for pattern in (offered, offered.split("/", maxsplit=1)[0] + "/*", "*/*"):
+        for name, quality in ranges:
+            if name == pattern:
+                return quality
+    return 0.0

@@ -1,0 +1,104 @@
+"""Errors as RFC 9457 problem documents; the only place that knows both errors and HTTP."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.errors import (
+    BadRequest,
+    Busy,
+    InternalError,
+    InvalidParameter,
+    MethodNotAllowed,
+    ModelNotReady,
+    NotFound,
+    ServiceError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+
+_log = logging.getLogger(__name__)
+
+
+class Problem(BaseModel):
+    """RFC 9457, with a stable `code` and the request's id."""
+
+    type: str = Field(description="about:blank#CODE", examples=["about:blank#wrong_modality"])
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception with a problem document."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def respond(error: ServiceError, request: Request) -> JSONResponse:
+    """The problem document of one error."""
+    problem = Problem(
+        type=f"about:blank#{error.code}",
+        title=error.title,
+        status=int(error.status),
+        detail=str(error),
+        code=error.code,
+        request_id=request.state.request_id,
+    )
+    # Answers to unknown exceptions do not pass the middleware that sets this header.
+    headers = {"X-Request-ID": problem.request_id}
+    if isinstance(error, Busy | ModelNotReady):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, BadRequest):
+        # The body may not have been read to its end, so the connection cannot be used again.
+        headers["Connection"] = "close"
+    return JSONResponse(problem.model_dump(), int(error.status), headers, MEDIA_TYPE)
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ServiceError):
+        raise TypeError(f"{type(error).__name__} is no ServiceError") from error
+    return respond(error, request)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    """FastAPI's own checks of paths and queries; values are not repeated, they may be anything."""
+    if not isinstance(error, RequestValidationError):
+        raise TypeError(f"{type(error).__name__} is no RequestValidationError") from error
+    return respond(InvalidParameter(describe(error.errors())), request)
+
+
+def describe(errors: object) -> str:
+    """Pydantic's errors in one sentence: which parameter, and what was expected."""
+    listed = errors if isinstance(errors, list | tuple) else []
+    found = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in listed]
+    return "; ".join(found)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise TypeError(f"{type(error).__name__} is no HTTPException") from error
+    if error.status_code == MethodNotAllowed.status:
+        allowed = (error.headers or {}).get("Allow", "")
+        response = respond(MethodNotAllowed(f"Expected one of: {allowed}."), request)
+        response.headers["Allow"] = allowed
+        return response
+    if error.status_code == NotFound.status:
+        return respond(NotFound("Expected an address of this service's API."), request)
+    return respond(InvalidParameter("The request could not be read."), request)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """A defect: its class and trace go to the log, nothing of it to the caller."""
+    _log.error("request %s failed", request.state.request_id, exc_info=error)
+    return respond(InternalError("Please report the request's id."), request)

@@ -1,0 +1,67 @@
+"""Bytes to a scan, by content and never by file name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.decode import dicom, image, nifti
+from service.decode.archive import ArchiveLimits, expand
+from service.decode.sniff import FileKind, sniff
+from service.errors import EmptyInput, InconsistentSeries, UnknownFormat
+from service.notices import Notice
+from service.volume import HounsfieldWindow, Scan
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """What a request may say about its images, and the limits they must keep."""
+
+    archive: ArchiveLimits
+    max_voxels: int
+    modality: str
+    model_window: HounsfieldWindow
+    image_window: HounsfieldWindow | None = None
+    """Window of an 8-bit image; None takes the model's, with a notice."""
+    pixel_spacing_mm: float | None = None
+    """Spacing of an image without any; other formats know theirs."""
+    series_instance_uid: str | None = None
+
+
+def decode(files: Sequence[bytes], options: DecodeOptions) -> Scan:
+    """Turn the files of one request into one scan.
+
+    Archives are opened first. DICOM wins over other files beside it, which are left out with a
+    notice; otherwise there must be exactly one NIfTI file or one image. Raises `BadRequest`.
+    """
+    members = expand(files, options.archive)
+    if not members:
+        raise EmptyInput("Expected image data, found no file with any content.")
+    by_kind: dict[FileKind, list[bytes]] = {}
+    for member in members:
+        by_kind.setdefault(sniff(member), []).append(member)
+    del members
+
+    if datasets := by_kind.pop("dicom", None):
+        notices = _left_out(by_kind)
+        return dicom.read(datasets, options.series_instance_uid, options, notices)
+    unknown = by_kind.pop("unknown", [])
+    if not by_kind:
+        raise UnknownFormat(
+            f"Expected DICOM, zip, gzip, NIfTI, PNG or JPEG, found {len(unknown)} file(s) that "
+            "start like none of them."
+        )
+    images = [(kind, data) for kind, group in by_kind.items() for data in group]
+    if len(images) > 1:
+        raise InconsistentSeries(
+            f"Expected a DICOM series, one NIfTI file or one image, found {len(images)} images."
+        )
+    kind, data = images[0]
+    if kind == "nifti":
+        return nifti.read(data, options)
+    return image.read(data, options)
+
+
+def _left_out(others: dict[FileKind, list[bytes]]) -> tuple[Notice, ...]:
+    count = sum(len(group) for group in others.values())
+    if not count:
+        return ()
+    return (Notice("objects_left_out", f"{count} file(s) that are not DICOM were left out."),)

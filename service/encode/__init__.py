@@ -1,0 +1,1 @@
+"""A result to the formats that leave the service; none of them changes a number."""

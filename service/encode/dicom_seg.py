@@ -1,0 +1,179 @@
+"""Labels as a DICOM Segmentation (PS3.3 A.51, C.8.20), BINARY, on the source's frames.
+
+Segments do not overlap: 1 is the liver without its lesions, then comes one for each lesion with a
+tracking identifier of its own. A result without liver or lesions is a valid object too.
+"""
+
+import io
+import warnings
+from copy import copy
+from datetime import datetime
+
+import highdicom
+import numpy as np
+from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
+from pydicom import Dataset
+from pydicom.sr.coding import Code as DicomCode
+from pydicom.uid import ExplicitVRLittleEndian
+
+from service import __version__
+from service.encode.identity import derived_uid
+from service.errors import NoDicomSource
+from service.findings import Measured
+from service.inference.contract import LIVER_CODE, Code, ModelContract, SegmentClass
+from service.inference.segment import Segmentation
+from service.phantom import LIVER_LABEL
+
+MANUFACTURER = "liver-tumor-segmentation project"
+SERIES_NUMBER = 1001
+"""Far above what a scanner numbers, so that viewers list the result last."""
+
+_MAY_BE_EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+"""Patient and General Study attributes of type 2 (PS3.3 C.7.1.1, C.7.2.1)."""
+
+# highdicom warns of unusual names of patients and puts the name into the warning.
+warnings.filterwarnings(
+    "ignore", message='The string ".*" is unlikely to represent', category=UserWarning
+)
+
+_ALGORITHM_FAMILY = DicomCode("123110", "DCM", "Artificial Intelligence")
+
+
+def segmentation_dcm(
+    segmentation: Segmentation,
+    measured: Measured,
+    contract: ModelContract,
+    fingerprint: str,
+    created_at: datetime,
+) -> bytes:
+    """The SEG as a DICOM file. Raises `NoDicomSource` where the source was not DICOM.
+
+    UIDs follow from `fingerprint`, dates from `created_at`: the same both give the same bytes.
+    """
+    source = segmentation.scan.source
+    if not source.datasets:
+        raise NoDicomSource(f"Expected a DICOM source for a DICOM result, found {source.format}.")
+    lesion_ids = np.asarray(measured.lesion_ids.array)
+    liver = np.asarray(segmentation.labels.array) == LIVER_LABEL
+    numbers = np.where(lesion_ids > 0, lesion_ids + 1, liver).astype(np.uint16)
+    seg = highdicom.seg.Segmentation(
+        source_images=_completed(segmentation, fingerprint),
+        pixel_array=numbers,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=_descriptions(contract, len(measured.findings.lesions), fingerprint),
+        series_instance_uid=derived_uid(fingerprint, "seg series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=derived_uid(fingerprint, "seg instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=contract.name,
+        software_versions=f"{__version__}, model {contract.version}",
+        device_serial_number=fingerprint[:16],
+        content_label="LIVER_TUMOR",
+        content_description="Liver and tumours, AI result, not for diagnosis",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        series_description="AI liver and tumours (research)",
+    )
+    _make_repeatable(seg, fingerprint, created_at)
+    _drop_invalid_codes(seg)
+    buffer = io.BytesIO()
+    seg.save_as(buffer)
+    return buffer.getvalue()
+
+
+def _descriptions(
+    contract: ModelContract, lesions: int, fingerprint: str
+) -> list[SegmentDescription]:
+    liver, tumor = contract.classes
+    described = [(liver, "Liver without lesions", "liver")]
+    described += [
+        (tumor, f"Lesion {number}", f"lesion-{number}") for number in range(1, lesions + 1)
+    ]
+    return [
+        _description(index, structure, label, tracking_id, contract, fingerprint)
+        for index, (structure, label, tracking_id) in enumerate(described, start=1)
+    ]
+
+
+def _description(
+    number: int,
+    structure: SegmentClass,
+    label: str,
+    tracking_id: str,
+    contract: ModelContract,
+    fingerprint: str,
+) -> SegmentDescription:
+    is_lesion = structure.type != LIVER_CODE
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=_code(structure.category),
+        segmented_property_type=_code(structure.type),
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=contract.name, family=_ALGORITHM_FAMILY, version=contract.version
+        ),
+        tracking_id=tracking_id,
+        tracking_uid=derived_uid(fingerprint, f"tracking {tracking_id}"),
+        anatomic_regions=[_code(LIVER_CODE)] if is_lesion else None,
+        display_color=highdicom.color.CIELabColor(*((53, 65, 45) if is_lesion else (68, -40, 25))),
+    )
+
+
+def _code(code: Code) -> DicomCode:
+    return DicomCode(code.value, code.scheme, code.meaning)
+
+
+def _completed(segmentation: Segmentation, fingerprint: str) -> list[Dataset]:
+    """The sources, with the attributes that scanners and anonymisers leave out filled in.
+
+    What the standard allows to be empty becomes empty (type 2), what it does not is derived.
+    """
+    slice_mm = float(segmentation.scan.volume.spacing[0])
+    derived = {
+        "StudyInstanceUID": derived_uid(fingerprint, "study"),
+        "FrameOfReferenceUID": derived_uid(fingerprint, "frame of reference"),
+        "SliceThickness": f"{slice_mm:.6g}",
+    }
+    completed = []
+    for source in segmentation.scan.source.datasets:
+        dataset = copy(source)
+        for keyword in _MAY_BE_EMPTY:
+            if keyword not in dataset:
+                setattr(dataset, keyword, None)
+        for keyword, value in derived.items():
+            if not dataset.get(keyword):
+                setattr(dataset, keyword, value)
+        completed.append(dataset)
+    return completed
+
+
+def _make_repeatable(seg: Dataset, fingerprint: str, created_at: datetime) -> None:
+    """Replace what highdicom draws at random or takes from the clock."""
+    date, time = created_at.strftime("%Y%m%d"), created_at.strftime("%H%M%S.%f")
+    for prefix in ("InstanceCreation", "Content", "Series"):
+        setattr(seg, f"{prefix}Date", date)
+        setattr(seg, f"{prefix}Time", time)
+    for equipment in seg.get("ContributingEquipmentSequence", []):
+        equipment.ContributionDateTime = date + time
+    dimensions = derived_uid(fingerprint, "seg dimensions")
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
+
+
+def _drop_invalid_codes(seg: Dataset) -> None:
+    """Drop codes without a scheme (PS3.3 8.8), which a scanner wrote and the SEG would repeat."""
+    for keyword in ("ProcedureCodeSequence", "DeidentificationMethodCodeSequence"):
+        codes = seg.get(keyword, [])
+        if any("CodingSchemeDesignator" not in code for code in codes):
+            delattr(seg, keyword)

@@ -1,0 +1,206 @@
+"""Everything that can go wrong, as one tree.
+
+    ServiceError
+    |-- BadRequest                 the client can mend it
+    |   |-- EmptyInput, InvalidParameter, UnsafeArchive                             400
+    |   |-- NotAcceptable                                                          406
+    |   |-- RequestTooLarge, ArchiveTooLarge, TooManyFiles, TooManyVoxels          413
+    |   |-- UnsupportedMediaType, UnknownFormat, UnsupportedTransferSyntax         415
+    |   `-- UnreadableFile, NoCtSeries, WrongModality, InconsistentSeries,
+    |       GantryTilt, UnevenSliceSpacing, DuplicateSlices, NoGeometry,
+    |       ColorImage, UnsupportedPixels, NoDicomSource                           422
+    |-- NotFound                                                                   404
+    |-- MethodNotAllowed                                                           405
+    |-- InternalError              a defect of the service                         500
+    |-- Busy, ModelNotReady                                                        503
+    `-- StartupError               ends the process before it serves
+        |-- DeviceUnavailable
+        `-- InvalidModel           the service lives, and is never ready
+
+A message says what was expected and what was found. It holds no path and no text of a file that
+may name a patient; slices are named by InstanceNumber.
+"""
+
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """A known failure: `code` is stable, `title` one sentence, the message this occurrence."""
+
+    code: ClassVar[str]
+    status: ClassVar[HTTPStatus]
+    title: ClassVar[str]
+
+
+class BadRequest(ServiceError):
+    """The request cannot be fulfilled as it is; the client can change that."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class EmptyInput(BadRequest):
+    code = "empty_input"
+    status = HTTPStatus.BAD_REQUEST
+    title = "The request holds no data."
+
+
+class InvalidParameter(BadRequest):
+    code = "invalid_parameter"
+    status = HTTPStatus.BAD_REQUEST
+    title = "A parameter is unknown or has a value that is not allowed."
+
+
+class UnsafeArchive(BadRequest):
+    code = "unsafe_archive"
+    status = HTTPStatus.BAD_REQUEST
+    title = "The archive holds names that point outside it, or is encrypted or damaged."
+
+
+class NotAcceptable(BadRequest):
+    code = "not_acceptable"
+    status = HTTPStatus.NOT_ACCEPTABLE
+    title = "None of the accepted media types can be produced."
+
+
+class RequestTooLarge(BadRequest):
+    code = "request_too_large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "The request has more bytes than the service takes."
+
+
+class ArchiveTooLarge(BadRequest):
+    code = "archive_too_large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "The data has more bytes, once decompressed, than the service takes."
+
+
+class TooManyFiles(BadRequest):
+    code = "too_many_files"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "The request has more files than the service takes."
+
+
+class TooManyVoxels(BadRequest):
+    code = "too_many_voxels"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "The image has more voxels than the service takes."
+
+
+class UnsupportedMediaType(BadRequest):
+    code = "unsupported_media_type"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    title = "The Content-Type is not one that the service takes."
+
+
+class UnknownFormat(BadRequest):
+    code = "unknown_format"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    title = "The data is neither DICOM, zip, NIfTI, PNG nor JPEG."
+
+
+class UnsupportedTransferSyntax(BadRequest):
+    code = "unsupported_transfer_syntax"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    title = "The pixel data is compressed in a way that the service cannot decode."
+
+
+class UnreadableFile(BadRequest):
+    code = "unreadable_file"
+    title = "A file is truncated or damaged."
+
+
+class NoCtSeries(BadRequest):
+    code = "no_ct_series"
+    title = "The data holds no CT images that can be segmented."
+
+
+class WrongModality(BadRequest):
+    code = "wrong_modality"
+    title = "The images are of another modality than the model was trained for."
+
+
+class InconsistentSeries(BadRequest):
+    code = "inconsistent_series"
+    title = "The slices of the series do not belong to one volume."
+
+
+class GantryTilt(BadRequest):
+    code = "gantry_tilt"
+    title = "The slices are not stacked along their normal."
+
+
+class UnevenSliceSpacing(BadRequest):
+    code = "uneven_slice_spacing"
+    title = "Slices are missing, or the distance between slices changes."
+
+
+class DuplicateSlices(BadRequest):
+    code = "duplicate_slices"
+    title = "Several slices lie at the same position."
+
+
+class NoGeometry(BadRequest):
+    code = "no_geometry"
+    title = "The image's position and orientation are missing or cannot be used."
+
+
+class ColorImage(BadRequest):
+    code = "color_image"
+    title = "The image has colour; a CT slice is grey."
+
+
+class UnsupportedPixels(BadRequest):
+    code = "unsupported_pixels"
+    title = "The pixel values are not of a kind that the service takes."
+
+
+class NoDicomSource(BadRequest):
+    code = "no_dicom_source"
+    title = "A DICOM result needs a DICOM source."
+
+
+class NotFound(ServiceError):
+    code = "not_found"
+    status = HTTPStatus.NOT_FOUND
+    title = "There is nothing at this address."
+
+
+class MethodNotAllowed(ServiceError):
+    code = "method_not_allowed"
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    title = "The address does not take this method."
+
+
+class Busy(ServiceError):
+    code = "busy"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "As many requests as the service takes are already waiting."
+
+
+class ModelNotReady(ServiceError):
+    code = "model_not_ready"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "The model is not ready."
+
+
+class InternalError(ServiceError):
+    code = "internal_error"
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    title = "The service failed; the log holds the request's id."
+
+
+class StartupError(ServiceError):
+    """The service cannot work as it is configured."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class DeviceUnavailable(StartupError):
+    code = "device_unavailable"
+    title = "The configured device cannot be used."
+
+
+class InvalidModel(StartupError):
+    code = "invalid_model"
+    title = "The model file is missing, damaged, or not what its contract says."

@@ -1,0 +1,178 @@
+"""Labels to numbers: volumes, burden, and each lesion with its diameters.
+
+Volumes are voxels times voxel volume. Where the spacing is not known, lengths and volumes are None
+and pixel counts remain.
+"""
+
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+from highdicom import Volume
+from numpy.typing import NDArray
+
+from service.diameters import AxialDiameters, axial_diameters
+from service.inference.postprocess import CONNECTIVITY, components
+from service.inference.segment import Segmentation
+from service.phantom import LIVER_LABEL, TUMOR_LABEL
+from service.volume import Point, Scan, point_to_patient_mm
+
+RECIST_MM = 10.0
+RECIST_SLICE_MM = 5.0
+"""RECIST 1.1: measurable from 10 mm at slices of at most 5 mm, else from twice the thickness."""
+
+RECIST_LIVER_TARGETS = 2
+"""RECIST 1.1: at most two target lesions in one organ."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of the image a structure fills.
+
+    `volume_ml` is None where the voxel's size is not known. The areas belong to a single slice and
+    are None for a volume; `area_mm2` also where the pixel spacing is not known.
+    """
+
+    voxels: int
+    volume_ml: float | None
+    area_px: int | None
+    area_mm2: float | None
+
+    @classmethod
+    def of(cls, voxels: int, scan: Scan) -> "Extent":
+        voxel_mm3 = scan.source.voxel_volume_mm3
+        pixel_mm = scan.source.pixel_spacing_mm
+        is_slice = scan.volume.spatial_shape[0] == 1
+        return cls(
+            voxels=voxels,
+            volume_ml=None if voxel_mm3 is None else voxels * voxel_mm3 / 1000,
+            area_px=voxels if is_slice else None,
+            area_mm2=voxels * pixel_mm[0] * pixel_mm[1] if is_slice and pixel_mm else None,
+        )
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One 26-connected component of tumour; `id` 1 is the largest.
+
+    Slice numbers and pixels belong to the source's grid; `slices` holds the first and the last.
+    `centroid_mm` is None where the image has no patient coordinates, `recist_measurable` where
+    lengths or the slice thickness are not known. The probability is the mean over the lesion.
+    """
+
+    id: int
+    extent: Extent
+    diameters: AxialDiameters
+    centroid_px: Point
+    centroid_mm: Point | None
+    slices: tuple[int, int]
+    largest_slice: int
+    sop_instance_uids: tuple[str, ...]
+    mean_hu: float
+    mean_tumor_probability: float
+    recist_measurable: bool | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the labels say.
+
+    `liver` is the organ with its lesions, `parenchyma` the organ without; `burden` is tumour over
+    organ, None where no organ was found. `recist_targets` are ids, the longest lesions first.
+    """
+
+    liver: Extent
+    parenchyma: Extent
+    tumor: Extent
+    burden: float | None
+    lesions: tuple[Lesion, ...]
+    recist_targets: tuple[int, ...]
+    connectivity: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Findings, and the lesion's id (0: none) of every voxel of the source's grid."""
+
+    findings: Findings
+    lesion_ids: Volume
+
+
+def measure(segmentation: Segmentation) -> Measured:
+    """Count, find the lesions, and measure each."""
+    scan = segmentation.scan
+    labels = np.asarray(segmentation.labels.array)
+    organ = int((labels >= LIVER_LABEL).sum())
+    tumor = int((labels == TUMOR_LABEL).sum())
+    ids = _lesion_ids(labels == TUMOR_LABEL)
+    boxes = cc3d.statistics(ids)["bounding_boxes"][1:]
+    lesions = tuple(
+        _lesion(segmentation, ids, number, box) for number, box in enumerate(boxes, start=1)
+    )
+    findings = Findings(
+        liver=Extent.of(organ, scan),
+        parenchyma=Extent.of(organ - tumor, scan),
+        tumor=Extent.of(tumor, scan),
+        burden=tumor / organ if organ else None,
+        lesions=lesions,
+        recist_targets=_recist_targets(lesions),
+        connectivity=CONNECTIVITY,
+    )
+    return Measured(findings, segmentation.labels.with_array(ids))
+
+
+def _lesion_ids(tumor: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Components numbered from 1 by falling size; equal ones by their first voxel.
+
+    Raises OverflowError for more components than uint16 holds, which small-lesion removal prevents.
+    """
+    found, sizes = components(tumor)
+    order = np.argsort(-sizes[1:], kind="stable") + 1
+    if len(order) > np.iinfo(np.uint16).max:
+        raise OverflowError(f"{len(order)} lesions")
+    renumbered: NDArray[np.uint16] = np.zeros(len(sizes), dtype=np.uint16)
+    renumbered[order] = np.arange(1, len(sizes), dtype=np.uint16)
+    return np.asarray(renumbered[found])
+
+
+def _lesion(
+    segmentation: Segmentation, ids: NDArray[np.uint16], number: int, box: tuple[slice, ...]
+) -> Lesion:
+    scan, source = segmentation.scan, segmentation.scan.source
+    mask = ids[box] == number
+    offset = np.array([axis.start for axis in box])
+    voxels = np.argwhere(mask)
+    middle = voxels.mean(axis=0) + offset
+    centroid = (float(middle[0]), float(middle[1]), float(middle[2]))
+    by_slice = mask.sum(axis=(1, 2))
+    first, last = int(box[0].start), int(box[0].stop) - 1
+    diameters = axial_diameters(scan, mask, offset)
+    return Lesion(
+        id=number,
+        extent=Extent.of(len(voxels), scan),
+        diameters=diameters,
+        centroid_px=centroid,
+        centroid_mm=point_to_patient_mm(scan, centroid),
+        slices=(first, last),
+        largest_slice=first + int(by_slice.argmax()),
+        sop_instance_uids=source.sop_instance_uids[first : last + 1],
+        mean_hu=float(np.asarray(scan.volume.array)[box][mask].mean()),
+        mean_tumor_probability=float(
+            np.asarray(segmentation.tumor_probability.array)[box][mask].mean() / 255
+        ),
+        recist_measurable=_measurable(diameters),
+    )
+
+
+def _measurable(diameters: AxialDiameters) -> bool | None:
+    length_mm, slice_mm = diameters.longest.length_mm, diameters.slice_spacing_mm
+    if length_mm is None or slice_mm is None:
+        return None
+    needed_mm = RECIST_MM if slice_mm <= RECIST_SLICE_MM else 2 * slice_mm
+    return length_mm >= needed_mm
+
+
+def _recist_targets(lesions: tuple[Lesion, ...]) -> tuple[int, ...]:
+    measurable = [lesion for lesion in lesions if lesion.recist_measurable]
+    measurable.sort(key=lambda lesion: -(lesion.diameters.longest.length_mm or 0))
+    return tuple(lesion.id for lesion in measurable[:RECIST_LIVER_TARGETS])

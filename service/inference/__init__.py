@@ -1,0 +1,1 @@
+"""From a volume to labels: the model's contract, its session, batches and post-processing."""

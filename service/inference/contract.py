@@ -1,0 +1,149 @@
+"""What a model says of itself: written by the export into the ONNX file, read by the service.
+
+The contract travels as one JSON document in the ONNX metadata under `METADATA_KEY`. Both sides use
+these classes, so a model whose contract the service does not understand is never ready.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service.volume import HounsfieldWindow
+
+METADATA_KEY = "segmentation_contract"
+"""Key of the contract in the ONNX model's metadata."""
+
+INPUT_NAME = "hu"
+"""Graph input: int16 Hounsfield units [slices, rows, columns, context]."""
+
+OUTPUT_NAMES = ("labels", "tumor_probability")
+"""Graph outputs: both uint8 [slices, rows, columns]; a probability of 1 is 255."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Code(_Frozen):
+    """A coded concept as DICOM writes it: value, scheme, meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+class SegmentClass(_Frozen):
+    """One value of the label map and the concept it stands for."""
+
+    label: int = Field(ge=1, le=255)
+    name: str
+    category: Code
+    type: Code
+
+
+LIVER_CODE = Code(value="10200004", scheme="SCT", meaning="Liver")
+
+LIVER = SegmentClass(
+    label=1,
+    name="liver",
+    category=Code(value="91723000", scheme="SCT", meaning="Anatomical Structure"),
+    type=LIVER_CODE,
+)
+TUMOR = SegmentClass(
+    label=2,
+    name="tumor",
+    category=Code(value="49755003", scheme="SCT", meaning="Morphologically Abnormal Structure"),
+    type=Code(value="108369006", scheme="SCT", meaning="Neoplasm"),
+)
+
+
+class Context(_Frozen):
+    """Neighbouring slices that the network sees beside the one it labels."""
+
+    slices: int = Field(1, ge=1, description="odd; 1 is the slice alone")
+    distance_mm: float | None = Field(None, gt=0, description="step between them; None for 1")
+
+    @model_validator(mode="after")
+    def _is_symmetric(self) -> Self:
+        if self.slices % 2 == 0:
+            raise ValueError("context slices must be odd")
+        if (self.slices > 1) != (self.distance_mm is not None):
+            raise ValueError("distance_mm belongs to a context of more than one slice")
+        return self
+
+
+class Thresholds(_Frozen):
+    """Decision on the class probabilities: organ first (liver or tumour), tumour within it."""
+
+    liver: float = Field(0.5, gt=0, lt=1)
+    tumor: float = Field(0.5, gt=0, lt=1)
+
+
+class FieldOfView(_Frozen):
+    """Sides of the square field of view seen in training; beyond them a result warns."""
+
+    smallest_mm: float = Field(gt=0)
+    largest_mm: float = Field(gt=0)
+
+
+class TrainingData(_Frozen):
+    """What the model learned from."""
+
+    name: str
+    license: str
+    cases: int = Field(ge=0)
+    slices: int = Field(ge=0)
+
+
+class Validation(_Frozen):
+    """How the metrics were obtained, in numbers and in a sentence."""
+
+    method: str
+    cases: int = Field(ge=0)
+    liver_dice_per_case: float = Field(ge=0, le=1, description="mean over all cases")
+    tumor_dice_per_case: float = Field(
+        ge=0, le=1, description="mean over the cases that have tumour"
+    )
+    cases_with_tumor: int = Field(ge=0)
+    per_case: dict[str, dict[str, float | None]] = Field(
+        default_factory=dict, description="Dice by case; tumour null where there is none"
+    )
+
+
+class SelfTest(_Frozen):
+    """A phantom the model must label as it did when it was exported.
+
+    The tolerance is a part of the expected count: CPU and GPU round differently.
+    """
+
+    seed: int
+    size: int = Field(gt=0, description="rows and columns of the phantom's slices")
+    slices: int = Field(gt=0)
+    liver_voxels: int = Field(ge=0, description="voxels of liver with tumour")
+    tumor_voxels: int = Field(ge=0)
+    tolerance: float = Field(gt=0, lt=1)
+
+
+class ModelContract(_Frozen):
+    """Everything that the service, its callers and its results need to know of a model."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    version: str
+    description: str
+    license: str
+    modality: Literal["CT"] = Field(description="as DICOM writes it in Modality")
+    architecture: str
+    precision: str
+    grid: int = Field(gt=0, description="rows and columns of the network's own square grid")
+    context: Context = Context()
+    window: HounsfieldWindow
+    classes: tuple[SegmentClass, ...] = (LIVER, TUMOR)
+    thresholds: Thresholds = Thresholds()
+    field_of_view: FieldOfView
+    min_lesion_mm3: float = Field(ge=0, description="smaller lesions are dropped")
+    min_lesion_px: int = Field(ge=0, description="the same where the spacing is not known")
+    training_data: TrainingData
+    validation: Validation
+    self_test: SelfTest
+    limitations: tuple[str, ...] = ()

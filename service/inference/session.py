@@ -1,0 +1,167 @@
+"""One ONNX Runtime session: opened for a device, checked against its contract, run in batches."""
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from service.errors import DeviceUnavailable, InvalidModel
+from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelContract
+from service.phantom import LIVER_LABEL, TUMOR_LABEL, abdomen_hu
+from service.settings import DevicePolicy
+
+CUDA_PROVIDER = "CUDAExecutionProvider"
+CPU_PROVIDER = "CPUExecutionProvider"
+
+GPU_SUFFIX = ".gpu.onnx"
+"""A float16 graph beside the model (`python -m export gpu`), taken where CUDA runs."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One batch's answer: uint8 [slices, rows, columns] both; a probability of 1 is 255."""
+
+    labels: NDArray[np.uint8]
+    tumor_probability: NDArray[np.uint8]
+
+
+class ModelSession:
+    """A loaded model on one device; runs take turns, since one already uses all of it."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, contract: ModelContract, sha256: str
+    ) -> None:
+        self.contract = contract
+        self.sha256 = sha256
+        self._session = session
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path, policy: DevicePolicy, threads: int = 0) -> "ModelSession":
+        """Load a model and make it ready: contract read, warmed up, self-test passed.
+
+        Raises `DeviceUnavailable` where the policy is `cuda` and CUDA did not load, and
+        `InvalidModel` for a file that is missing, damaged, without a valid contract, of another
+        signature, or that labels the self-test's phantom otherwise than its contract says.
+        """
+        providers = _providers(policy)
+        data, providers = _read(path, providers)
+        session = _create(data, providers, threads)
+        if policy == "cuda" and session.get_providers()[0] != CUDA_PROVIDER:
+            raise DeviceUnavailable(_why_no_cuda())
+        opened = cls(session, _contract(session), hashlib.sha256(data).hexdigest())
+        _check_signature(session, opened.contract)
+        opened._self_test()
+        return opened
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that the live session really has, e.g. CPUExecutionProvider."""
+        return str(self._session.get_providers()[0])
+
+    @property
+    def device(self) -> str:
+        """`cuda:0` or `cpu`, as the live session has it."""
+        if self.provider != CUDA_PROVIDER:
+            return "cpu"
+        options = self._session.get_provider_options()[CUDA_PROVIDER]
+        return f"cuda:{options.get('device_id', '0')}"
+
+    def run(self, hu: NDArray[np.int16]) -> Labelled:
+        """Label int16 Hounsfield units [slices, rows, columns, context]."""
+        with self._lock:
+            labels, probability = self._session.run(OUTPUT_NAMES, {INPUT_NAME: hu})
+        return Labelled(labels, probability)
+
+    def _self_test(self) -> None:
+        """Label the contract's phantom, which also warms the session up."""
+        test = self.contract.self_test
+        context = self.contract.context.slices
+        hu = abdomen_hu(test.seed, test.slices, test.size)
+        labels = self.run(np.repeat(hu[..., None], context, axis=-1)).labels
+        found = (int((labels >= LIVER_LABEL).sum()), int((labels == TUMOR_LABEL).sum()))
+        expected = (test.liver_voxels, test.tumor_voxels)
+        allowed = test.tolerance * max(test.liver_voxels, 1)
+        if max(abs(a - b) for a, b in zip(found, expected, strict=True)) > allowed:
+            raise InvalidModel(
+                f"Expected the self-test to give {expected} voxels of liver and tumour within "
+                f"{allowed:.0f}, found {found}."
+            )
+
+
+def _providers(policy: DevicePolicy) -> list[str]:
+    available = onnxruntime.get_available_providers()
+    if policy == "cpu":
+        return [CPU_PROVIDER]
+    if CUDA_PROVIDER not in available:
+        if policy == "cuda":
+            raise DeviceUnavailable(_why_no_cuda())
+        return [CPU_PROVIDER]
+    onnxruntime.preload_dlls()  # CUDA and cuDNN from the `gpu` set's own packages
+    return [CUDA_PROVIDER, CPU_PROVIDER]
+
+
+def _why_no_cuda() -> str:
+    if CUDA_PROVIDER not in onnxruntime.get_available_providers():
+        return (
+            "Expected CUDA, found an ONNX Runtime without it: install the set `gpu` "
+            "(onnxruntime-gpu[cuda,cudnn]) instead of `cpu`, or set LTS_DEVICE to auto or cpu."
+        )
+    return (
+        "Expected CUDA, found that its provider did not load: ONNX Runtime needs an NVIDIA driver "
+        "with a visible GPU, CUDA 13 and cuDNN 9 (the set `gpu` brings the last two)."
+    )
+
+
+def _read(path: Path, providers: list[str]) -> tuple[bytes, list[str]]:
+    """The model's bytes: on CUDA those of the float16 graph beside it, where there is one."""
+    gpu_path = path.with_name(path.stem + GPU_SUFFIX)
+    if providers[0] == CUDA_PROVIDER and gpu_path.exists():
+        path = gpu_path
+    try:
+        return path.read_bytes(), providers
+    except OSError as error:
+        raise InvalidModel("Expected a model file at LTS_MODEL, found none to read.") from error
+
+
+def _create(data: bytes, providers: list[str], threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=providers)
+    except Exception as error:  # ONNX Runtime raises classes of its own, all plain Exceptions
+        raise InvalidModel("Expected an ONNX model, found a file that cannot be loaded.") from error
+
+
+def _contract(session: onnxruntime.InferenceSession) -> ModelContract:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise InvalidModel(f"Expected a contract in the metadata {METADATA_KEY}, found none.")
+    try:
+        return ModelContract.model_validate_json(text)
+    except ValidationError as error:
+        wrong = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
+        raise InvalidModel(f"Expected a valid contract, found it wrong in: {wrong}.") from error
+
+
+def _check_signature(session: onnxruntime.InferenceSession, contract: ModelContract) -> None:
+    inputs = [(node.name, node.type, len(node.shape)) for node in session.get_inputs()]
+    outputs = [(node.name, node.type, len(node.shape)) for node in session.get_outputs()]
+    expected_inputs = [(INPUT_NAME, "tensor(int16)", 4)]
+    expected_outputs = [(name, "tensor(uint8)", 3) for name in OUTPUT_NAMES]
+    if inputs != expected_inputs or outputs != expected_outputs:
+        raise InvalidModel(
+            f"Expected {expected_inputs} to {expected_outputs}, found {inputs} to {outputs}."
+        )
+    context = session.get_inputs()[0].shape[3]
+    if context != contract.context.slices:
+        raise InvalidModel(
+            f"Expected {contract.context.slices} context slices as the contract says, found "
+            f"{context} in the graph."
+        )

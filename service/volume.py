@@ -1,0 +1,141 @@
+"""The scan that flows through the service, and helpers on `highdicom.Volume`.
+
+Volumes are [slice, row, column] in the source's own slices, with an LPS affine in millimetres, and
+slice 0 is the one nearest to the patient's feet (right side, front) for slices that are closest to
+axial (sagittal, coronal).
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+import numpy as np
+from highdicom import Volume
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydicom import Dataset
+
+from service.notices import Notice
+
+CANONICAL = "HPL"
+"""The model's orientation: slices towards the head, rows towards the back, columns to the left."""
+
+AIR_HU = -1024
+"""Lower end of the CT scale as files store it; padding and anything below becomes this."""
+
+SPACING_MM = (0.01, 100.0)
+"""Distances between voxels that a CT can have; a header that says otherwise is wrong."""
+
+Affine = NDArray[np.float64]
+
+Point = tuple[float, float, float]
+
+
+class HounsfieldWindow(BaseModel):
+    """A range of CT values; what lies outside is clipped to its ends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lower_hu: float
+    upper_hu: float
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if not self.lower_hu < self.upper_hu:
+            raise ValueError("lower_hu must be below upper_hu")
+        return self
+
+    @property
+    def width_hu(self) -> float:
+        return self.upper_hu - self.lower_hu
+
+
+@dataclass(frozen=True)
+class SourceReference:
+    """Where a volume came from, and what is known of its size.
+
+    `pixel_spacing_mm` (between rows, between columns) and `slice_spacing_mm` are None where the
+    source does not say; the volume's affine then holds 1 mm, which means nothing.
+    """
+
+    format: Literal["dicom", "nifti", "png", "jpeg"]
+    pixel_spacing_mm: tuple[float, float] | None
+    slice_spacing_mm: float | None
+    datasets: tuple[Dataset, ...] = ()
+    """DICOM headers in the volume's slice order, without pixel data; empty for other formats."""
+    grid: "NiftiGrid | None" = None
+
+    @property
+    def sop_instance_uids(self) -> tuple[str, ...]:
+        return tuple(str(dataset.SOPInstanceUID) for dataset in self.datasets)
+
+    @property
+    def has_patient_coordinates(self) -> bool:
+        """Whether positions in millimetres mean a place in the patient."""
+        return self.format in ("dicom", "nifti")
+
+    @property
+    def voxel_volume_mm3(self) -> float | None:
+        if self.pixel_spacing_mm is None or self.slice_spacing_mm is None:
+            return None
+        return self.pixel_spacing_mm[0] * self.pixel_spacing_mm[1] * self.slice_spacing_mm
+
+
+@dataclass(frozen=True)
+class NiftiGrid:
+    """A NIfTI file's own grid, so that a mask can be written on exactly that grid.
+
+    The volume is the file's array [i, j, k] transposed to [k, j, i], with k reversed where
+    `reversed_slices`.
+    """
+
+    affine_ras: Affine
+    reversed_slices: bool
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A decoded image: int16 Hounsfield units [slice, row, column], and its source."""
+
+    volume: Volume
+    source: SourceReference
+    notices: tuple[Notice, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """A volume turned to `CANONICAL`, and the way back for arrays made from it."""
+
+    volume: Volume
+    source_orientation: tuple[str, ...]
+
+    def to_source(self, array: NDArray[np.uint8]) -> Volume:
+        """An array on the canonical grid, as a volume on the source's grid."""
+        return self.volume.with_array(array).to_patient_orientation(self.source_orientation)
+
+
+def to_canonical(volume: Volume) -> Canonical:
+    """Turn a volume by permuting and flipping axes only; no value is resampled.
+
+    An oblique volume is turned to the nearest of the 48 orientations.
+    """
+    orientation = tuple(str(axis.value) for axis in volume.get_closest_patient_orientation())
+    return Canonical(volume.to_patient_orientation(CANONICAL), orientation)
+
+
+def is_spacing(values_mm: float | NDArray[np.floating]) -> bool:
+    """Whether all are distances that a CT can have between its voxels."""
+    values = np.asarray(values_mm)
+    return bool(((values >= SPACING_MM[0]) & (values <= SPACING_MM[1])).all())
+
+
+def points_to_patient_mm(volume: Volume, indices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """LPS millimetres [n, 3] of voxel indices [n, 3] (slice, row, column); centres are integers."""
+    return np.asarray(volume.map_indices_to_reference(indices), dtype=np.float64)
+
+
+def point_to_patient_mm(scan: Scan, point: Point) -> Point | None:
+    """LPS millimetres of one voxel index; None for an image that has no patient coordinates."""
+    if not scan.source.has_patient_coordinates:
+        return None
+    x, y, z = points_to_patient_mm(scan.volume, np.array([point]))[0]
+    return float(x), float(y), float(z)

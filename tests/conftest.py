@@ -1,0 +1,82 @@
+"""Fixtures that more than one folder of tests uses."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import FakeSegmenter, by_threshold
+from fastapi.testclient import TestClient
+from highdicom import Volume
+
+from service.api.app import create_app
+from service.decode import DecodeOptions
+from service.decode.archive import ArchiveLimits
+from service.inference.session import ModelSession
+from service.phantom import Phantom
+from service.settings import Settings
+from service.volume import HounsfieldWindow
+
+ROOT = Path(__file__).parent.parent
+
+ORIENTATIONS = tuple(
+    "".join(ends)
+    for axes in itertools.permutations(("HF", "PA", "LR"))
+    for ends in itertools.product(*axes)
+)
+"""All 48 ways in which slices, rows and columns can point."""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def options() -> DecodeOptions:
+    return DecodeOptions(
+        archive=ArchiveLimits(max_files=1000, max_decompressed_bytes=1 << 30),
+        max_voxels=512 * 512 * 100,
+        modality="CT",
+        model_window=HounsfieldWindow(lower_hu=-40, upper_hu=160),
+    )
+
+
+@pytest.fixture
+def threshold() -> FakeSegmenter:
+    return FakeSegmenter(by_threshold)
+
+
+@pytest.fixture(scope="session")
+def phantom() -> Phantom:
+    return Phantom.draw(7)
+
+
+@pytest.fixture(scope="session")
+def clean_volume(phantom: Phantom) -> Volume:
+    """The phantom without noise, coarse: 36 slices of 96 x 96, spacing 5 x 4.17 x 4.17 mm."""
+    return phantom.sample(36, 96, noise_hu=0)[0]
+
+
+@pytest.fixture
+def client(settings: Settings, threshold: FakeSegmenter) -> Iterator[TestClient]:
+    """A service whose model is the threshold fake."""
+    with TestClient(create_app(settings, lambda _: threshold)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def model() -> ModelSession:
+    """The model in the repository, on the CPU."""
+    return ModelSession.open(Settings().model, "cpu")
+
+
+@pytest.fixture(scope="session")
+def real_ct() -> Path:
+    """The real CT series, a zip of DICOM files."""
+    data = Path(os.environ.get("LTS_TEST_DATA", ROOT.parent / "shared" / "data"))
+    path = data / "ct" / "hcc-tace-seg-015-arterial.zip"
+    if not path.exists():
+        pytest.skip("no real CT: set LTS_TEST_DATA to the folder that holds ct/")
+    return path

@@ -1,0 +1,85 @@
+"""What is handed to the model, and how its answer comes back."""
+
+import numpy as np
+import pytest
+from fakes import FakeSegmenter, by_threshold, make_contract, middle_of_context, right_half
+from highdicom import Volume
+
+from service.inference.contract import FieldOfView
+from service.inference.postprocess import Rules
+from service.inference.segment import segment
+from service.volume import Scan, SourceReference
+
+OFF = Rules(liver_fragments=False, distant_tumor=False, small_lesions=False)
+
+
+def scan_of(volume: Volume) -> Scan:
+    spacing = volume.spacing
+    return Scan(volume, SourceReference("nifti", (spacing[1], spacing[2]), spacing[0]))
+
+
+def test_fake_labels_by_threshold(clean_volume: Volume) -> None:
+    """The fake's labels are those that the phantom was drawn with."""
+    labels = by_threshold(np.asarray(clean_volume.array))
+    assert set(np.unique(labels)) == {0, 1, 2}
+    assert (labels == 2).sum() < 0.1 * (labels == 1).sum()
+
+
+@pytest.mark.parametrize("batch_slices", [1, 5, 36, 50])
+def test_batches_cover_every_slice_once(clean_volume: Volume, batch_slices: int) -> None:
+    """The same labels whatever the size of the batches, with progress up to the end."""
+    model, seen = FakeSegmenter(by_threshold), []
+    found = segment(scan_of(clean_volume), model, OFF, batch_slices, lambda *at: seen.append(at))
+    assert np.array_equal(found.labels.array, by_threshold(np.asarray(clean_volume.array)))
+    assert seen[-1] == (36, 36)
+    assert max(len(batch) for batch in model.handed) <= batch_slices
+
+
+def test_neighbours_by_distance(clean_volume: Volume) -> None:
+    """Three slices of context 10 mm apart are two slices of 5 mm away; the ends repeat."""
+    model = FakeSegmenter(by_threshold, middle_of_context(3, 10.0))
+    segment(scan_of(clean_volume), model, OFF, 8)
+    handed = np.concatenate(model.handed)
+    slices = np.asarray(clean_volume.array)
+    assert handed.shape == (36, 96, 96, 3)
+    assert np.array_equal(handed[10, ..., 0], slices[8])
+    assert np.array_equal(handed[10, ..., 1], slices[10])
+    assert np.array_equal(handed[10, ..., 2], slices[12])
+    assert np.array_equal(handed[0, ..., 0], slices[0])
+    assert np.array_equal(handed[35, ..., 2], slices[35])
+
+
+def test_thick_sagittal_series_is_shown_in_proportion(clean_volume: Volume) -> None:
+    """Axial pixels of a series with thick sagittal slices are oblong; the model sees squares."""
+    axial = clean_volume[:, :, ::2]  # columns twice as far apart as rows
+    model = FakeSegmenter(right_half)
+    sagittal = axial.to_patient_orientation("LFP")
+    found = segment(scan_of(sagittal), model, OFF, 36)
+    assert model.handed[0].shape == (36, 96, 96, 1)
+    assert found.labels.spatial_shape == sagittal.spatial_shape
+    back = found.labels.to_patient_orientation("HPL").array
+    assert (back[:, :, :24] == 2).all()
+    assert (back[:, :, 24:] == 0).all()
+
+
+def test_stretched_labels_are_those_of_the_source_pixels(clean_volume: Volume) -> None:
+    """Stretched three times, every source pixel is the middle one of its three: nothing moves."""
+    axial = clean_volume[:, :, ::3]
+    found = segment(scan_of(axial), FakeSegmenter(by_threshold), OFF, 36)
+    assert np.array_equal(found.labels.array, by_threshold(np.asarray(axial.array)))
+
+
+def test_field_of_view_outside_training_warns(clean_volume: Volume) -> None:
+    """The phantom shows 400 mm: inside 287 to 512, outside 450 to 512."""
+    inside = segment(scan_of(clean_volume), FakeSegmenter(by_threshold), OFF, 36)
+    assert inside.notices == ()
+    narrow = make_contract(field_of_view=FieldOfView(smallest_mm=450, largest_mm=512))
+    outside = segment(scan_of(clean_volume), FakeSegmenter(by_threshold, narrow), OFF, 36)
+    assert [notice.code for notice in outside.notices] == ["field_of_view_unusual"]
+
+
+def test_no_liver_is_an_answer(clean_volume: Volume) -> None:
+    """Empty labels, with a notice."""
+    found = segment(scan_of(clean_volume), FakeSegmenter(lambda hu: np.zeros(hu.shape)), OFF, 36)
+    assert not found.labels.array.any()
+    assert [notice.code for notice in found.notices] == ["no_liver_found"]

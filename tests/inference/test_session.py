@@ -1,0 +1,140 @@
+"""The session opens what it should, on the device it should, and nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from fakes import make_contract
+from onnx import TensorProto, helper
+
+from service.errors import DeviceUnavailable, InvalidModel
+from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelContract
+from service.inference.session import CPU_PROVIDER, CUDA_PROVIDER, ModelSession
+from service.phantom import abdomen_hu
+
+
+def write_model(
+    path: Path,
+    contract: ModelContract | str | None,
+    input_type: int = TensorProto.INT16,
+    output_names: tuple[str, str] = OUTPUT_NAMES,
+    context: int = 1,
+) -> Path:
+    """A graph with the service's signature that labels everything above 100 HU as liver."""
+    graph_input = helper.make_tensor_value_info(
+        INPUT_NAME, input_type, ["slices", "rows", "columns", context]
+    )
+    shape = ["slices", "rows", "columns"]
+    outputs = [helper.make_tensor_value_info(n, TensorProto.UINT8, shape) for n in output_names]
+    threshold = helper.make_tensor("threshold", TensorProto.FLOAT, [], [100.0])
+    axis = helper.make_tensor("axis", TensorProto.INT64, [1], [3])
+    first = helper.make_tensor("first", TensorProto.INT64, [], [0])
+    nodes = [
+        helper.make_node("Gather", [INPUT_NAME, "first"], ["middle"], axis=3),
+        helper.make_node("Cast", ["middle"], ["hu_float"], to=TensorProto.FLOAT),
+        helper.make_node("Greater", ["hu_float", "threshold"], ["above"]),
+        helper.make_node("Cast", ["above"], [output_names[0]], to=TensorProto.UINT8),
+        helper.make_node("Cast", ["above"], [output_names[1]], to=TensorProto.UINT8),
+    ]
+    graph = helper.make_graph(nodes, "fake", [graph_input], outputs, [threshold, axis, first])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    if contract is not None:
+        entry = model.metadata_props.add()
+        entry.key = METADATA_KEY
+        entry.value = contract if isinstance(contract, str) else contract.model_dump_json()
+    onnx.save(model, path)
+    return path
+
+
+def passing_contract(**changes: object) -> ModelContract:
+    """A contract whose self-test that graph passes."""
+    voxels = int((abdomen_hu(7, 3, 64) > 100).sum())
+    test = {"seed": 7, "size": 64, "slices": 3, "liver_voxels": voxels, "tumor_voxels": 0}
+    return make_contract(**{"self_test": {**test, "tolerance": 0.05}, **changes})
+
+
+def test_opens_and_labels(tmp_path: Path) -> None:
+    """A model whose contract, signature and self-test agree is ready on the CPU."""
+    session = ModelSession.open(write_model(tmp_path / "m.onnx", passing_contract()), "cpu")
+    assert (session.provider, session.device) == (CPU_PROVIDER, "cpu")
+    labelled = session.run(np.full((2, 3, 4, 1), 101, np.int16))
+    assert labelled.labels.shape == (2, 3, 4)
+    assert labelled.labels.dtype == np.uint8
+    assert (labelled.labels == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("contract", "message"),
+    [
+        (None, "contract"),
+        ("{}", "name"),
+        ("no json", "contract"),
+        (passing_contract(context={"slices": 3, "distance_mm": 5.0}), "context"),
+        (
+            make_contract(
+                self_test={
+                    "seed": 7,
+                    "size": 64,
+                    "slices": 3,
+                    "liver_voxels": 9000,
+                    "tumor_voxels": 0,
+                    "tolerance": 0.01,
+                }
+            ),
+            "self-test",
+        ),
+    ],
+)
+def test_mismatched_contract_is_refused(
+    tmp_path: Path, contract: ModelContract | str | None, message: str
+) -> None:
+    """No contract, a broken one, one of another graph, and one of other weights."""
+    path = write_model(tmp_path / "m.onnx", contract)
+    with pytest.raises(InvalidModel, match=message):
+        ModelSession.open(path, "cpu")
+
+
+def test_foreign_signature_is_refused(tmp_path: Path) -> None:
+    """Another input type or output name is another kind of model."""
+    other_type = write_model(tmp_path / "a.onnx", passing_contract(), TensorProto.FLOAT)
+    other_name = write_model(tmp_path / "b.onnx", passing_contract(), output_names=("a", "b"))
+    for path in (other_type, other_name):
+        with pytest.raises(InvalidModel, match="Expected"):
+            ModelSession.open(path, "cpu")
+
+
+def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
+    """No file, an empty one, a cut one and a text."""
+    whole = write_model(tmp_path / "m.onnx", passing_contract()).read_bytes()
+    for content in (None, b"", whole[: len(whole) // 2], b"not a model"):
+        path = tmp_path / "damaged.onnx"
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InvalidModel):
+            ModelSession.open(path, "cpu")
+
+
+def test_cuda_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cuda` fails by name, whether the package lacks it or the provider does not load."""
+    path = write_model(tmp_path / "m.onnx", passing_contract())
+    if CUDA_PROVIDER not in onnxruntime.get_available_providers():
+        with pytest.raises(DeviceUnavailable, match="install the set `gpu`"):
+            ModelSession.open(path, "cuda")
+        assert ModelSession.open(path, "auto").provider == CPU_PROVIDER
+    # A GPU build of ONNX Runtime without a driver: the provider is offered, and does not load.
+    create = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: [CUDA_PROVIDER, CPU_PROVIDER]
+    )
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda data, options, providers: create(data, options, providers=[CPU_PROVIDER]),
+    )
+    with pytest.raises(DeviceUnavailable, match="NVIDIA driver"):
+        ModelSession.open(path, "cuda")
+    assert ModelSession.open(path, "auto").provider == CPU_PROVIDER

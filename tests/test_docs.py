@@ -1,0 +1,84 @@
+"""What README and docs say is so."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from benchmarks.load import running_service
+from service.errors import ServiceError
+from service.notices import NOTICES
+from service.settings import Settings
+
+README = (ROOT / "README.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
+
+
+def codes(kind: type[ServiceError]) -> set[str]:
+    own = {kind.code} if hasattr(kind, "code") else set()
+    return own.union(*(codes(child) for child in kind.__subclasses__()))
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    """A row for each, with its default, and no row for what is not a setting."""
+    rows = dict(re.findall(r"^\| `(LTS_\w+)` \| ([^|]*) \|", README, re.MULTILINE))
+    expected = {f"LTS_{name.upper()}" for name in Settings.model_fields}
+    assert set(rows) == expected
+    for name, field in Settings.model_fields.items():
+        default = rows[f"LTS_{name.upper()}"].strip().strip("`").replace(",", "")
+        value = field.default
+        if isinstance(value, Path):
+            value = value.relative_to(ROOT) if value.is_absolute() else value
+        assert default == str(value).lower() or default == str(value), name
+
+
+def test_every_code_is_documented() -> None:
+    """Errors and warnings, each in a table row of docs/api.md."""
+    listed = set(re.findall(r"^\| `(\w+)` \|", API, re.MULTILINE))
+    assert codes(ServiceError) | set(NOTICES) <= listed
+
+
+def test_links_lead_somewhere() -> None:
+    """Relative links of README and docs name files that exist."""
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def examples() -> list[str]:
+    """The commands of README's blocks marked as `sh example`."""
+    blocks = re.findall(r"```sh example\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    return blocks
+
+
+def test_examples_run(tmp_path: Path) -> None:
+    """README's commands, word for word, against a running service, on the phantom."""
+    with running_service(device="cpu") as address:
+        for block in examples():
+            script = block.replace("http://127.0.0.1:8000", address)
+            script = script.replace(".venv/bin/python", shlex.quote(sys.executable))
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", script],
+                cwd=tmp_path,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / "liver.seg.dcm").stat().st_size > 1000
+    assert (tmp_path / "everything.zip").stat().st_size > 1000
+    assert '"volume_ml"' in (tmp_path / "result.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["service", "training", "export"])
+def test_diagram_names_every_package(name: str) -> None:
+    """The architecture diagram shows the three packages."""
+    assert re.search(rf"```mermaid.*{name}.*```", README, re.DOTALL)

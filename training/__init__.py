@@ -1,0 +1,1 @@
+"""Training of the segmentation networks; nothing here is needed to serve them."""
