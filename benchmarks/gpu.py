@@ -23,6 +23,7 @@ import typer
 from benchmarks.load import ct_zip, requests_per_second, running_service
 from benchmarks.service import decode_ct
 from service.inference.contract import INPUT_NAME, OUTPUT_NAMES
+from service.inference.segment import Segmenter
 from service.inference.session import CPU_PROVIDER, CUDA_PROVIDER, GPU_SUFFIX, ModelSession
 from service.settings import Settings
 
@@ -99,9 +100,7 @@ def convolution_providers(events: Sequence[dict[str, Any]]) -> dict[str, int]:
     return found
 
 
-def label_agreement(
-    one: ModelSession, other: ModelSession, hu: np.ndarray, batch: int = 4
-) -> float:
+def label_agreement(one: Segmenter, other: Segmenter, hu: np.ndarray, batch: int = 4) -> float:
     """Share of voxels of int16 HU [slices, rows, columns, context] that both label alike."""
     equal = 0
     for start in range(0, len(hu), batch):

@@ -10,8 +10,9 @@ import numpy as np
 import typer
 
 from benchmarks.load import ct_zip, requests_per_second, running_service
-from service.decode import DecodeOptions, decode
+from service.decode import decode
 from service.decode.archive import ArchiveLimits
+from service.decode.options import DecodeOptions
 from service.inference.session import ModelSession
 from service.pipeline import Options, dicom_seg, run
 from service.settings import Settings

@@ -13,8 +13,7 @@ import numpy as np
 from highdicom import Volume
 from numpy.typing import NDArray
 
-from service.phantom import LIVER_LABEL
-from service.volume import points_to_patient_mm
+from service.volume import LIVER_LABEL, points_to_patient_mm
 
 Structure = Literal["liver", "lesion"]
 """The liver is the organ with its lesions."""

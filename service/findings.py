@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from service.diameters import AxialDiameters, axial_diameters
 from service.inference.postprocess import CONNECTIVITY, components
 from service.inference.segment import Segmentation
-from service.phantom import LIVER_LABEL, TUMOR_LABEL
-from service.volume import Point, Scan, point_to_patient_mm
+from service.volume import LIVER_LABEL, TUMOR_LABEL, Point, Scan, point_to_patient_mm
 
 RECIST_MM = 10.0
 RECIST_SLICE_MM = 5.0

@@ -13,8 +13,7 @@ import numpy as np
 from highdicom import Volume
 from numpy.typing import NDArray
 
-LIVER_LABEL = 1
-TUMOR_LABEL = 2
+from service.volume import LIVER_LABEL, TUMOR_LABEL
 
 FIELD_OF_VIEW_MM = 400.0
 HEIGHT_MM = 180.0

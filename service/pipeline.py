@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from service.contours import Contour, trace
-from service.decode import DecodeOptions, decode
+from service.decode import decode
 from service.decode.archive import ArchiveLimits
+from service.decode.options import DecodeOptions
 from service.encode import document
 from service.encode.dicom_seg import segmentation_dcm
 from service.encode.identity import fingerprint

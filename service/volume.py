@@ -16,6 +16,10 @@ from pydicom import Dataset
 
 from service.notices import Notice
 
+LIVER_LABEL = 1
+TUMOR_LABEL = 2
+"""What a label map holds beside 0, the background: liver without lesions, and tumour."""
+
 CANONICAL = "HPL"
 """The model's orientation: slices towards the head, rows towards the back, columns to the left."""
 

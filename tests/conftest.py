@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from highdicom import Volume
 
 from service.api.app import create_app
-from service.decode import DecodeOptions
 from service.decode.archive import ArchiveLimits
+from service.decode.options import DecodeOptions
 from service.inference.session import ModelSession
 from service.phantom import Phantom
 from service.settings import Settings

@@ -13,8 +13,7 @@ from service.inference.contract import (
     Validation,
 )
 from service.inference.session import Labelled
-from service.phantom import LIVER_LABEL, TUMOR_LABEL
-from service.volume import HounsfieldWindow
+from service.volume import LIVER_LABEL, TUMOR_LABEL, HounsfieldWindow
 
 
 def make_contract(**changes: object) -> ModelContract:

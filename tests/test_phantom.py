@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from service.phantom import LIVER_LABEL, TUMOR_LABEL, Phantom, abdomen_hu
+from service.phantom import Phantom, abdomen_hu
+from service.volume import LIVER_LABEL, TUMOR_LABEL
 
 
 @pytest.mark.parametrize("seed", [0, 7, 31])

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from training.config import TrainingConfig
 from training.data import CLASSES, LabelledSlice, SliceBatches
@@ -38,13 +39,9 @@ def train(
     # prefetch thread deadlocked with the interpreter's lock at the end of an epoch.
     for epoch in range(first_epoch, config.epochs):
         started = time.perf_counter()
-        model.reset_metrics()
-        logs = [
-            model.train_on_batch(images, classes, return_dict=True)
-            for images, classes in batches.epoch(epoch)
-        ]
+        losses = [model.train_on_batch(*batch) for batch in batches.epoch(epoch)]
         _save(model, out / CHECKPOINT_FILE)
-        _log(out, epoch, float(logs[-1]["loss"]), time.perf_counter() - started)
+        _log(out, epoch, float(np.mean(losses)), time.perf_counter() - started)
     model.save_weights(out / WEIGHTS_FILE)
 
 

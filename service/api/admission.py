@@ -1,6 +1,7 @@
 """How many requests are worked on, how many may wait, and that none blocks the event loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import anyio
@@ -19,18 +20,17 @@ class Admission:
         self._admitted = 0
         self._threads = anyio.CapacityLimiter(max_running)
 
-    def enter(self) -> "Admission":
-        """Take a place for a request before its body is read. Raises `Busy` where none is free."""
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A request's place, taken before its body is read. Raises `Busy` where none is free."""
         if self._admitted >= self._most:
             raise Busy(f"Expected at most {self._most} requests at once, found more.")
-        return self
-
-    def __enter__(self) -> None:
         self._admitted += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._admitted -= 1
+        try:
+            yield
+        finally:
+            self._admitted -= 1
 
     async def work(self, function: Callable[[], T]) -> T:
-        """Run in a thread, in turn. A caller that went away gives its place up in the queue."""
+        """Run in a thread, in turn; must be called with a place."""
         return await anyio.to_thread.run_sync(function, limiter=self._threads)

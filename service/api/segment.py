@@ -48,7 +48,7 @@ async def segment(request: Request, service: Annotated[Resources, Depends(resour
     """
     model = service.ready_model()
     wanted = answer_type(request.headers.get("accept", ""))
-    with service.admission.enter():
+    with service.admission.place():
         upload = await read_upload(request, service.settings)
         parameters = SegmentParameters.of(request, upload.fields)
         return await service.admission.work(

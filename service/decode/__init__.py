@@ -1,29 +1,14 @@
 """Bytes to a scan, by content and never by file name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from service.decode import dicom, image, nifti
-from service.decode.archive import ArchiveLimits, expand
+from service.decode.archive import expand
+from service.decode.options import DecodeOptions
 from service.decode.sniff import FileKind, sniff
 from service.errors import EmptyInput, InconsistentSeries, UnknownFormat
 from service.notices import Notice
-from service.volume import HounsfieldWindow, Scan
-
-
-@dataclass(frozen=True)
-class DecodeOptions:
-    """What a request may say about its images, and the limits they must keep."""
-
-    archive: ArchiveLimits
-    max_voxels: int
-    modality: str
-    model_window: HounsfieldWindow
-    image_window: HounsfieldWindow | None = None
-    """Window of an 8-bit image; None takes the model's, with a notice."""
-    pixel_spacing_mm: float | None = None
-    """Spacing of an image without any; other formats know theirs."""
-    series_instance_uid: str | None = None
+from service.volume import Scan
 
 
 def decode(files: Sequence[bytes], options: DecodeOptions) -> Scan:
@@ -42,7 +27,7 @@ def decode(files: Sequence[bytes], options: DecodeOptions) -> Scan:
 
     if datasets := by_kind.pop("dicom", None):
         notices = _left_out(by_kind)
-        return dicom.read(datasets, options.series_instance_uid, options, notices)
+        return dicom.read(datasets, options, notices)
     unknown = by_kind.pop("unknown", [])
     if not by_kind:
         raise UnknownFormat(

@@ -3,7 +3,6 @@
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom.config
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, CTImageStorage
 
+from service.decode.options import DecodeOptions
 from service.decode.stack import Stack, instance_number, numbers, stack
 from service.errors import (
     InconsistentSeries,
@@ -26,9 +26,6 @@ from service.errors import (
 from service.notices import Notice
 from service.volume import AIR_HU, Scan, SourceReference
 
-if TYPE_CHECKING:
-    from service.decode import DecodeOptions
-
 # pydicom would print values that break the standard's rules, a patient's name among them. What we
 # use of a file we check ourselves.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -37,15 +34,10 @@ _NOT_A_SLICE = {"LOCALIZER", "SCREEN SAVE", "DOSE_INFO", "DOSE"}
 """Words in ImageType (PS3.3 C.8.2.1.1.1 and vendors' own) of images that belong to no volume."""
 
 
-def read(
-    files: Sequence[bytes],
-    series_instance_uid: str | None,
-    options: "DecodeOptions",
-    notices: Iterable[Notice] = (),
-) -> Scan:
+def read(files: Sequence[bytes], options: DecodeOptions, notices: Iterable[Notice] = ()) -> Scan:
     """One CT series as Hounsfield units, int16 [slice, row, column].
 
-    Without `series_instance_uid` the axial series with most slices is taken, then the thinnest.
+    Unless the options name a series, the axial series with most slices is taken, then the thinnest.
     Raises what `stack` raises, and `WrongModality`, `NoCtSeries`, `InvalidParameter` for a series
     that is not there, `TooManyVoxels`, `UnreadableFile`, `UnsupportedTransferSyntax` and
     `UnsupportedPixels`.
@@ -54,7 +46,7 @@ def read(
     slices = [dataset for dataset in datasets if _is_ct_slice(dataset)]
     if not slices:
         raise _no_slices(datasets, options.modality)
-    series, others = _choose_series(slices, series_instance_uid)
+    series, others = _choose_series(slices, options.series_instance_uid)
     _check_size(series, options.max_voxels)
     stacked = stack(series)
     hu = np.stack([_hounsfield_units(dataset) for dataset in stacked.datasets])

@@ -1,19 +1,17 @@
 """PNG and JPEG slices to a scan of one slice."""
 
 import io
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from highdicom import Volume
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.decode.options import DecodeOptions
 from service.errors import ColorImage, TooManyVoxels, UnreadableFile, UnsupportedPixels
 from service.notices import Notice
 from service.volume import HounsfieldWindow, Scan, SourceReference
-
-if TYPE_CHECKING:
-    from service.decode import DecodeOptions
 
 _GREY_TOLERANCE = 8
 """Largest difference between the channels of a grey JPEG: its chroma is quantised."""
@@ -21,7 +19,7 @@ _GREY_TOLERANCE = 8
 _FORMATS: dict[str, Literal["png", "jpeg"]] = {"PNG": "png", "JPEG": "jpeg"}
 
 
-def read(data: bytes, options: "DecodeOptions") -> Scan:
+def read(data: bytes, options: DecodeOptions) -> Scan:
     """An 8-bit grey image as Hounsfield units, int16 [1, rows, columns].
 
     Grey 0 and 255 stand for the ends of the request's window, else of the model's, with a notice.

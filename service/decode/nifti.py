@@ -1,7 +1,5 @@
 """NIfTI to a scan."""
 
-from typing import TYPE_CHECKING
-
 import nibabel
 import numpy as np
 from highdicom import Volume
@@ -9,6 +7,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from service.decode.options import DecodeOptions
 from service.errors import NoGeometry, TooManyVoxels, UnreadableFile, UnsupportedPixels
 from service.notices import Notice
 from service.volume import (
@@ -21,16 +20,13 @@ from service.volume import (
     is_spacing,
 )
 
-if TYPE_CHECKING:
-    from service.decode import DecodeOptions
-
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 _SKEW_TOLERANCE = 1e-3
 """Cosine between two axes that still counts as a right angle: rounding of qform's float32."""
 
 
-def read(data: bytes, options: "DecodeOptions") -> Scan:
+def read(data: bytes, options: DecodeOptions) -> Scan:
     """A NIfTI-1 or NIfTI-2 file as Hounsfield units, int16 [slice, row, column].
 
     Slices lie along the file's third axis, rows along its second, columns along its first. Raises

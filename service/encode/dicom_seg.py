@@ -22,7 +22,7 @@ from service.errors import NoDicomSource
 from service.findings import Measured
 from service.inference.contract import LIVER_CODE, Code, ModelContract, SegmentClass
 from service.inference.segment import Segmentation
-from service.phantom import LIVER_LABEL
+from service.volume import LIVER_LABEL
 
 MANUFACTURER = "liver-tumor-segmentation project"
 SERIES_NUMBER = 1001

@@ -9,8 +9,7 @@ from highdicom import Volume
 from numpy.typing import NDArray
 
 from service.inference.segment import Segmentation
-from service.phantom import LIVER_LABEL, TUMOR_LABEL
-from service.volume import HounsfieldWindow
+from service.volume import LIVER_LABEL, TUMOR_LABEL, HounsfieldWindow
 
 Rgb = NDArray[np.uint8]
 

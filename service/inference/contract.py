@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.volume import HounsfieldWindow
+from service.volume import LIVER_LABEL, TUMOR_LABEL, HounsfieldWindow
 
 METADATA_KEY = "segmentation_contract"
 """Key of the contract in the ONNX model's metadata."""
@@ -44,13 +44,13 @@ class SegmentClass(_Frozen):
 LIVER_CODE = Code(value="10200004", scheme="SCT", meaning="Liver")
 
 LIVER = SegmentClass(
-    label=1,
+    label=LIVER_LABEL,
     name="liver",
     category=Code(value="91723000", scheme="SCT", meaning="Anatomical Structure"),
     type=LIVER_CODE,
 )
 TUMOR = SegmentClass(
-    label=2,
+    label=TUMOR_LABEL,
     name="tumor",
     category=Code(value="49755003", scheme="SCT", meaning="Morphologically Abnormal Structure"),
     type=Code(value="108369006", scheme="SCT", meaning="Neoplasm"),

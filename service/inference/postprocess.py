@@ -14,7 +14,7 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from service.phantom import LIVER_LABEL, TUMOR_LABEL
+from service.volume import LIVER_LABEL, TUMOR_LABEL
 
 MIN_SLICES = 5
 """Slices from which "the largest piece" means the organ: in a single slice it need not."""

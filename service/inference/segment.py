@@ -13,8 +13,7 @@ from service.inference.contract import Context, ModelContract
 from service.inference.postprocess import Grid, Removal, Rules, postprocess
 from service.inference.session import Labelled
 from service.notices import Notice
-from service.phantom import LIVER_LABEL
-from service.volume import Canonical, Scan, to_canonical
+from service.volume import LIVER_LABEL, Canonical, Scan, to_canonical
 
 Progress = Callable[[int, int], None]
 """Called with slices done and slices in all."""

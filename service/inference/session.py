@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from service.errors import DeviceUnavailable, InvalidModel
 from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelContract
-from service.phantom import LIVER_LABEL, TUMOR_LABEL, abdomen_hu
+from service.phantom import abdomen_hu
 from service.settings import DevicePolicy
+from service.volume import LIVER_LABEL, TUMOR_LABEL
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 CPU_PROVIDER = "CPUExecutionProvider"

@@ -20,7 +20,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from service.decode import DecodeOptions, decode
+from service.decode import decode
+from service.decode.options import DecodeOptions
 from service.errors import (
     BadRequest,
     DuplicateSlices,

@@ -12,8 +12,9 @@ from dicom_files import to_zip, zip_of
 from highdicom import Volume
 from PIL import Image
 
-from service.decode import DecodeOptions, decode
+from service.decode import decode
 from service.decode.archive import ArchiveLimits
+from service.decode.options import DecodeOptions
 from service.errors import (
     ArchiveTooLarge,
     BadRequest,

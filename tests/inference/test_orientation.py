@@ -9,7 +9,8 @@ from conftest import ORIENTATIONS
 from fakes import FakeSegmenter, by_threshold, right_half
 from highdicom import Volume
 
-from service.decode import DecodeOptions, decode
+from service.decode import decode
+from service.decode.options import DecodeOptions
 from service.findings import measure
 from service.inference.postprocess import Rules
 from service.inference.segment import Segmentation, segment
