@@ -2,14 +2,15 @@
 
 import ipaddress
 import json
-import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
 
+from service import logs
 from service.errors import DeviceUnavailable, InvalidModel, ServiceError
 from service.settings import Settings
 
@@ -36,8 +37,8 @@ def serve() -> None:
 
     from service.api.app import create_app
 
-    settings = Settings()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    settings = _settings()
+    logs.configure()
     _refuse_open_doors(settings)
     _spool_under(settings.data_dir)
     uvicorn.run(
@@ -52,7 +53,9 @@ def serve() -> None:
 
 @app.command()
 def segment(
-    path: Annotated[Path, typer.Argument(help="a file, or a folder with a DICOM series")],
+    path: Annotated[
+        Path, typer.Argument(help="a file, or a folder with a DICOM series", exists=True)
+    ],
     out: Annotated[Path, typer.Option(help="folder for the results; made where missing")],
     pixel_spacing_mm: Annotated[
         float | None, typer.Option(min=0.01, max=10, help="pixel side of a PNG or JPEG")
@@ -69,8 +72,9 @@ def segment(
     from service.api.app import open_session
     from service.pipeline import Options, outputs, run
 
+    logs.configure()
     console = Console(stderr=True)
-    settings = Settings()
+    settings = _settings()
     options = Options(pixel_spacing_mm=pixel_spacing_mm, series_instance_uid=series_instance_uid)
     try:
         files = [file.read_bytes() for file in _files(path)]
@@ -133,6 +137,16 @@ def openapi(
     out.write_text(json.dumps(document, indent=2) + "\n")
 
 
+def _settings() -> Settings:
+    """The settings from the environment; a value that is not allowed ends the process in words."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        for item in error.errors():
+            typer.echo(f"LTS_{str(item['loc'][0]).upper()}: {item['msg']}", err=True)
+        raise typer.Exit(1) from error
+
+
 def _open_model(settings: Settings) -> "OpenModel":
     """How the application opens its model: on `cuda` at once, to fail before it listens."""
     from service.api.app import open_session
@@ -170,6 +184,7 @@ def _spool_under(data_dir: Path) -> None:
     """Uploads above 1 MiB wait in a folder that only this user can read."""
     spool = data_dir / "uploads"
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data_dir.chmod(0o700)
     spool.mkdir(mode=0o700, exist_ok=True)
     tempfile.tempdir = str(spool.resolve())
 

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from service.volume import Point, Scan, point_to_patient_mm, to_canonical
 
+_DECIMALS = 4
+"""Millimetres are compared to this: of equal lengths the first is taken, whatever the rounding."""
+
 _EDGE_MIDDLES = np.array([[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]])
 
 
@@ -66,7 +69,7 @@ def axial_diameters(
         for index, plane in enumerate(np.asarray(axial.array))
         for piece in _pieces(plane)
     ]
-    index, caliper = max(measured, key=lambda item: item[1].longest_mm)
+    index, caliper = max(measured, key=lambda item: round(item[1].longest_mm, _DECIMALS))
 
     def diameter(length_mm: float, ends: NDArray[np.float64]) -> Diameter:
         indices = np.column_stack([[index, index], ends])
@@ -109,7 +112,7 @@ def _measure(outline: NDArray[np.float64], spacing_mm: NDArray[np.float64]) -> _
     hull = cv2.convexHull(points_mm).reshape(-1, 2).astype(np.float64)
     between = hull[:, None] - hull[None]
     lengths = np.linalg.norm(between, axis=-1)
-    first, second = np.unravel_index(lengths.argmax(), lengths.shape)
+    first, second = np.unravel_index(lengths.round(_DECIMALS).argmax(), lengths.shape)
     longest = hull[[first, second]]
     direction = (longest[1] - longest[0]) / lengths[first, second]
     short = _longest_chord(hull, direction)
@@ -140,7 +143,7 @@ def _longest_chord(
         run = next_along[crossing] - along[crossing]
         share = np.divide(place - along[crossing], run, out=np.zeros_like(run), where=run != 0)
         sides = side[crossing] + share * (next_side[crossing] - side[crossing])
-        if sides.max() - sides.min() > best:
+        if sides.max() - sides.min() > best + 10**-_DECIMALS:
             best = float(sides.max() - sides.min())
             ends = place * direction + np.outer([sides.min(), sides.max()], across)
     return ends

@@ -8,7 +8,7 @@
     |   |-- UnsupportedMediaType, UnknownFormat, UnsupportedTransferSyntax         415
     |   `-- UnreadableFile, NoCtSeries, WrongModality, InconsistentSeries,
     |       GantryTilt, UnevenSliceSpacing, DuplicateSlices, NoGeometry,
-    |       ColorImage, UnsupportedPixels, NoDicomSource                           422
+    |       ColorImage, UnsupportedPixels, TooManyLesions, NoDicomSource            422
     |-- NotFound                                                                   404
     |-- MethodNotAllowed                                                           405
     |-- InternalError              a defect of the service                         500
@@ -153,6 +153,11 @@ class ColorImage(BadRequest):
 class UnsupportedPixels(BadRequest):
     code = "unsupported_pixels"
     title = "The pixel values are not of a kind that the service takes."
+
+
+class TooManyLesions(BadRequest):
+    code = "too_many_lesions"
+    title = "The labels fall into more lesions than the service measures; keep small ones dropped."
 
 
 class NoDicomSource(BadRequest):

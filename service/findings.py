@@ -12,9 +12,13 @@ from highdicom import Volume
 from numpy.typing import NDArray
 
 from service.diameters import AxialDiameters, axial_diameters
+from service.errors import TooManyLesions
 from service.inference.postprocess import CONNECTIVITY, components
 from service.inference.segment import Segmentation
 from service.volume import LIVER_LABEL, TUMOR_LABEL, Point, Scan, point_to_patient_mm
+
+MAX_LESIONS = 2000
+"""More are noise, kept by a request that switched the rule for small lesions off."""
 
 RECIST_MM = 10.0
 RECIST_SLICE_MM = 5.0
@@ -121,14 +125,11 @@ def measure(segmentation: Segmentation) -> Measured:
 
 
 def _lesion_ids(tumor: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """Components numbered from 1 by falling size; equal ones by their first voxel.
-
-    Raises OverflowError for more components than uint16 holds, which small-lesion removal prevents.
-    """
+    """Components numbered from 1 by falling size. Raises `TooManyLesions` above `MAX_LESIONS`."""
     found, sizes = components(tumor)
     order = np.argsort(-sizes[1:], kind="stable") + 1
-    if len(order) > np.iinfo(np.uint16).max:
-        raise OverflowError(f"{len(order)} lesions")
+    if len(order) > MAX_LESIONS:
+        raise TooManyLesions(f"Expected at most {MAX_LESIONS} lesions, found {len(order)}.")
     renumbered: NDArray[np.uint16] = np.zeros(len(sizes), dtype=np.uint16)
     renumbered[order] = np.arange(1, len(sizes), dtype=np.uint16)
     return np.asarray(renumbered[found])
@@ -173,5 +174,6 @@ def _measurable(diameters: AxialDiameters) -> bool | None:
 
 def _recist_targets(lesions: tuple[Lesion, ...]) -> tuple[int, ...]:
     measurable = [lesion for lesion in lesions if lesion.recist_measurable]
-    measurable.sort(key=lambda lesion: -(lesion.diameters.longest.length_mm or 0))
+    # To a tenth of a micron: of equally long ones the larger, whatever the rounding.
+    measurable.sort(key=lambda lesion: -round(lesion.diameters.longest.length_mm or 0, 4))
     return tuple(lesion.id for lesion in measurable[:RECIST_LIVER_TARGETS])

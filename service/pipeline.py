@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from service.contours import Contour, trace
@@ -48,7 +47,6 @@ class Result:
     contours: tuple[Contour, ...]
     model: Segmenter
     fingerprint: str
-    created_at: datetime
     timings_s: dict[str, float]
 
 
@@ -61,7 +59,6 @@ def run(
 ) -> Result:
     """Take the files of one request through the flow. Raises `BadRequest` for what they hold."""
     stage = _Stages()
-    created_at = datetime.now(UTC)
     scan = stage("decode", lambda: decode(files, _decode_options(options, model, settings)))
     segmentation = stage(
         "segment",
@@ -69,8 +66,8 @@ def run(
     )
     measured = stage("measure", lambda: measure(segmentation))
     contours = stage("trace", lambda: trace(segmentation.labels, measured.lesion_ids))
-    identity = fingerprint(scan, model.sha256, options.rules)
-    return Result(segmentation, measured, contours, model, identity, created_at, stage.seconds)
+    identity = fingerprint(scan, model.sha256, model.provider, options.rules)
+    return Result(segmentation, measured, contours, model, identity, stage.seconds)
 
 
 def result_document(result: Result, with_mask: bool = False) -> document.ResultDocument:
@@ -97,7 +94,6 @@ def dicom_seg(result: Result) -> bytes:
         result.measured,
         result.model.contract,
         result.fingerprint,
-        result.created_at,
     )
 
 

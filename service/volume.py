@@ -6,6 +6,7 @@ axial (sagittal, coronal).
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
@@ -68,7 +69,7 @@ class SourceReference:
     """DICOM headers in the volume's slice order, without pixel data; empty for other formats."""
     grid: "NiftiGrid | None" = None
 
-    @property
+    @cached_property
     def sop_instance_uids(self) -> tuple[str, ...]:
         return tuple(str(dataset.SOPInstanceUID) for dataset in self.datasets)
 
@@ -94,6 +95,7 @@ class NiftiGrid:
 
     affine_ras: Affine
     reversed_slices: bool
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,12 @@ README = (ROOT / "README.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
 
 
-def codes(kind: type[ServiceError]) -> set[str]:
-    own = {kind.code} if hasattr(kind, "code") else set()
-    return own.union(*(codes(child) for child in kind.__subclasses__()))
+def codes(kind: type[ServiceError]) -> dict[str, tuple[int, str]]:
+    """Status and title of every code."""
+    found = {kind.code: (int(kind.status), kind.title)} if hasattr(kind, "code") else {}
+    for child in kind.__subclasses__():
+        found |= codes(child)
+    return found
 
 
 def test_every_setting_is_in_the_readme() -> None:
@@ -39,8 +42,10 @@ def test_every_setting_is_in_the_readme() -> None:
 
 def test_every_code_is_documented() -> None:
     """Errors and warnings, each in a table row of docs/api.md."""
-    listed = set(re.findall(r"^\| `(\w+)` \|", API, re.MULTILINE))
-    assert codes(ServiceError) | set(NOTICES) <= listed
+    errors, warnings = API.split("## Errors")[1].split("## Warnings")
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (.*) \|$", errors, re.MULTILINE)
+    assert {row[0]: (int(row[1]), row[2]) for row in rows} == codes(ServiceError)
+    assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", warnings, re.MULTILINE)) == NOTICES
 
 
 def test_links_lead_somewhere() -> None:

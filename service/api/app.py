@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from service.api import health, models, openapi, problems, segment
 from service.api.admission import Admission
-from service.api.request_id import RequestIdMiddleware
+from service.api.outermost import Outermost
 from service.api.resources import Resources
 from service.errors import InvalidModel
 from service.inference.segment import Segmenter
@@ -36,7 +36,7 @@ def create_app(settings: Settings, open_model: OpenModel = open_session) -> Fast
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(Outermost)
     problems.install(app)
     app.include_router(segment.router)
     app.include_router(models.router)

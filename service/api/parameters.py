@@ -64,8 +64,12 @@ class SegmentParameters(BaseModel):
 
     @classmethod
     def of(cls, request: Request, fields: Iterable[tuple[str, str]]) -> Self:
-        """From the query and the form together. Raises `InvalidParameter`, also for repeats."""
-        given = [*request.query_params.multi_items(), *fields]
+        """From the query and the form together; an empty value is that of a field left blank.
+
+        Raises `InvalidParameter`, also for repeats.
+        """
+        both = (*request.query_params.multi_items(), *fields)
+        given = [(name, value) for name, value in both if value or name not in cls.model_fields]
         values = dict(given)
         if len(values) != len(given):
             raise InvalidParameter("Expected each parameter once, found one given twice.")

@@ -1,18 +1,16 @@
 """Errors as RFC 9457 problem documents; the only place that knows both errors and HTTP."""
 
-import logging
-
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from service.errors import (
     BadRequest,
     Busy,
-    InternalError,
     InvalidParameter,
     MethodNotAllowed,
     ModelNotReady,
@@ -23,13 +21,13 @@ from service.errors import (
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 
-_log = logging.getLogger(__name__)
-
 
 class Problem(BaseModel):
     """RFC 9457, with a stable `code` and the request's id."""
 
-    type: str = Field(description="about:blank#CODE", examples=["about:blank#wrong_modality"])
+    type: str = Field(
+        description="urn:lts:problem:CODE", examples=["urn:lts:problem:wrong_modality"]
+    )
     title: str
     status: int
     detail: str
@@ -38,25 +36,23 @@ class Problem(BaseModel):
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception with a problem document."""
+    """Answer every known exception with a problem document; the outermost layer has the rest."""
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(Exception, _unexpected)
 
 
-def respond(error: ServiceError, request: Request) -> JSONResponse:
+def respond(error: ServiceError, request: HTTPConnection) -> JSONResponse:
     """The problem document of one error."""
     problem = Problem(
-        type=f"about:blank#{error.code}",
+        type=f"urn:lts:problem:{error.code}",
         title=error.title,
         status=int(error.status),
         detail=str(error),
         code=error.code,
         request_id=request.state.request_id,
     )
-    # Answers to unknown exceptions do not pass the middleware that sets this header.
-    headers = {"X-Request-ID": problem.request_id}
+    headers = {}
     if isinstance(error, Busy | ModelNotReady):
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, BadRequest):
@@ -96,9 +92,3 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == NotFound.status:
         return respond(NotFound("Expected an address of this service's API."), request)
     return respond(InvalidParameter("The request could not be read."), request)
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    """A defect: its class and trace go to the log, nothing of it to the caller."""
-    _log.error("request %s failed", request.state.request_id, exc_info=error)
-    return respond(InternalError("Please report the request's id."), request)

@@ -1,12 +1,13 @@
 """Bytes to a scan, by content and never by file name."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from service.decode import dicom, image, nifti
 from service.decode.archive import expand
 from service.decode.options import DecodeOptions
 from service.decode.sniff import FileKind, sniff
-from service.errors import EmptyInput, InconsistentSeries, UnknownFormat
+from service.errors import EmptyInput, InconsistentSeries, UnknownFormat, UnreadableFile
 from service.notices import Notice
 from service.volume import Scan
 
@@ -26,8 +27,8 @@ def decode(files: Sequence[bytes], options: DecodeOptions) -> Scan:
     del members
 
     if datasets := by_kind.pop("dicom", None):
-        notices = _left_out(by_kind)
-        return dicom.read(datasets, options, notices)
+        left_out = sum(len(group) for group in by_kind.values())
+        return _with_left_out(dicom.read(datasets, options), left_out)
     unknown = by_kind.pop("unknown", [])
     if not by_kind:
         raise UnknownFormat(
@@ -40,13 +41,17 @@ def decode(files: Sequence[bytes], options: DecodeOptions) -> Scan:
             f"Expected a DICOM series, one NIfTI file or one image, found {len(images)} images."
         )
     kind, data = images[0]
-    if kind == "nifti":
-        return nifti.read(data, options)
-    return image.read(data, options)
+    match kind:
+        case "nifti":
+            return _with_left_out(nifti.read(data, options), len(unknown))
+        case "png" | "jpeg":
+            return _with_left_out(image.read(data, options), len(unknown))
+        case _:
+            raise UnreadableFile("Expected image data, found an archive inside compressed data.")
 
 
-def _left_out(others: dict[FileKind, list[bytes]]) -> tuple[Notice, ...]:
-    count = sum(len(group) for group in others.values())
+def _with_left_out(scan: Scan, count: int) -> Scan:
     if not count:
-        return ()
-    return (Notice("objects_left_out", f"{count} file(s) that are not DICOM were left out."),)
+        return scan
+    notice = Notice("objects_left_out", f"{count} file(s) of another kind were left out.")
+    return replace(scan, notices=(*scan.notices, notice))

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,17 @@ from service.decode.sniff import sniff
 from service.errors import ArchiveTooLarge, TooManyFiles, UnreadableFile, UnsafeArchive
 
 _CHUNK_BYTES = 1 << 20
+# What zipfile, gzip and their decompressors raise for data that is damaged or not supported.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
+
 _CLUTTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -89,15 +101,26 @@ def _unzip(data: bytes, budget: _Budget) -> Iterator[bytes]:
                     continue
                 budget.count_file()
                 with archive.open(entry) as stream:
-                    yield budget.read(stream)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+                    yield _member(budget.read(stream), budget)
+    except _DAMAGE as error:
         raise UnreadableFile("Expected a whole zip archive, found a damaged one.") from error
+
+
+def _member(data: bytes, budget: _Budget) -> bytes:
+    """One file of an archive; a compressed one is opened, an archive is not."""
+    match sniff(data):
+        case "zip":
+            raise UnreadableFile("Expected files inside the archive, found another archive.")
+        case "gzip":
+            return _gunzip(data, budget)
+        case _:
+            return data
 
 
 def _gunzip(data: bytes, budget: _Budget) -> bytes:
     try:
         return budget.read(gzip.GzipFile(fileobj=io.BytesIO(data)))
-    except (OSError, EOFError, zlib.error) as error:
+    except _DAMAGE as error:
         raise UnreadableFile("Expected whole gzip data, found damaged data.") from error
 
 

@@ -1,8 +1,9 @@
 """DICOM files to a scan: choose the CT series, stack its slices, read Hounsfield units."""
 
 import io
+import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pydicom.config
@@ -14,6 +15,7 @@ from pydicom.uid import UID, CTImageStorage
 from service.decode.options import DecodeOptions
 from service.decode.stack import Stack, instance_number, numbers, stack
 from service.errors import (
+    ArchiveTooLarge,
     InconsistentSeries,
     InvalidParameter,
     NoCtSeries,
@@ -30,11 +32,16 @@ from service.volume import AIR_HU, Scan, SourceReference
 # use of a file we check ourselves.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_META_BYTES = 2048
+"""Where the file meta information with the transfer syntax ends at the latest, in practice."""
+_CHUNK_BYTES = 1 << 20
+
 _NOT_A_SLICE = {"LOCALIZER", "SCREEN SAVE", "DOSE_INFO", "DOSE"}
 """Words in ImageType (PS3.3 C.8.2.1.1.1 and vendors' own) of images that belong to no volume."""
 
 
-def read(files: Sequence[bytes], options: DecodeOptions, notices: Iterable[Notice] = ()) -> Scan:
+def read(files: Sequence[bytes], options: DecodeOptions) -> Scan:
     """One CT series as Hounsfield units, int16 [slice, row, column].
 
     Unless the options name a series, the axial series with most slices is taken, then the thinnest.
@@ -42,11 +49,13 @@ def read(files: Sequence[bytes], options: DecodeOptions, notices: Iterable[Notic
     that is not there, `TooManyVoxels`, `UnreadableFile`, `UnsupportedTransferSyntax` and
     `UnsupportedPixels`.
     """
-    datasets = [_parse(data, index) for index, data in enumerate(files)]
+    limit = options.archive.max_decompressed_bytes
+    datasets = [_parse(data, index, limit) for index, data in enumerate(files)]
     slices = [dataset for dataset in datasets if _is_ct_slice(dataset)]
     if not slices:
         raise _no_slices(datasets, options.modality)
     series, others = _choose_series(slices, options.series_instance_uid)
+    _check_one_patient(series)
     _check_size(series, options.max_voxels)
     stacked = stack(series)
     hu = np.stack([_hounsfield_units(dataset) for dataset in stacked.datasets])
@@ -60,23 +69,45 @@ def read(files: Sequence[bytes], options: DecodeOptions, notices: Iterable[Notic
     )
     frame_uid = stacked.datasets[0].get("FrameOfReferenceUID")
     volume = Volume(hu, stacked.affine, "PATIENT", str(frame_uid) if frame_uid else None)
-    found = [*notices, *_left_out(datasets, slices), *others, *_about(hu, stacked)]
-    return Scan(volume, source, tuple(found))
+    notices = (*_left_out(datasets, slices), *others, *_about(hu, stacked))
+    return Scan(volume, source, notices)
 
 
-def _parse(data: bytes, index: int) -> Dataset:
+def _parse(data: bytes, index: int, max_inflated_bytes: int) -> Dataset:
+    _check_inflated_size(data, max_inflated_bytes)
     try:
         dataset = dcmread(io.BytesIO(data), force=data[128:132] != b"DICM")
         dataset.get("SOPClassUID"), dataset.get("Modality")  # decode them, or fail here
     except Exception as error:  # a damaged file makes pydicom raise nearly anything
         raise UnreadableFile(f"Expected DICOM, found file {index + 1} damaged.") from error
-    if "SOPClassUID" not in dataset:
-        raise UnreadableFile(f"Expected DICOM, found file {index + 1} without a SOPClassUID.")
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        if not dataset.get(keyword):
+            raise UnreadableFile(f"Expected DICOM, found file {index + 1} without a {keyword}.")
     if not hasattr(dataset, "file_meta") or "TransferSyntaxUID" not in dataset.file_meta:
         dataset.ensure_file_meta()
         encoding = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = _uncompressed_syntax(encoding[0], encoding[1])
     return dataset
+
+
+def _check_inflated_size(data: bytes, max_bytes: int) -> None:
+    """Pydicom inflates a deflated data set whole, so its size is counted first, and thrown away."""
+    if data[128:132] != b"DICM" or _DEFLATED not in data[:_META_BYTES]:
+        return
+    # PS3.10 7.1: the first element is the group's length, 12 bytes, and counts what follows it.
+    start = 144 + int.from_bytes(data[140:144], "little")
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    rest, inflated = data[start:], 0
+    try:
+        while rest and not inflater.eof:
+            inflated += len(inflater.decompress(rest, _CHUNK_BYTES))
+            if inflated > max_bytes:
+                raise ArchiveTooLarge(
+                    f"Expected at most {max_bytes} bytes once decompressed, found more."
+                )
+            rest = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise UnreadableFile("Expected whole deflated DICOM, found it damaged.") from error
 
 
 def _uncompressed_syntax(is_implicit: bool | None, is_little_endian: bool | None) -> UID:
@@ -88,7 +119,7 @@ def _uncompressed_syntax(is_implicit: bool | None, is_little_endian: bool | None
 
 
 def _is_ct_slice(dataset: Dataset) -> bool:
-    if dataset.SOPClassUID != CTImageStorage or dataset.get("Modality", "CT") != "CT":
+    if dataset.SOPClassUID != CTImageStorage or _modality(dataset) not in ("CT", "?"):
         return False
     image_type = dataset.get("ImageType") or []
     words = [image_type] if isinstance(image_type, str) else image_type
@@ -109,7 +140,7 @@ def _no_slices(datasets: Sequence[Dataset], modality: str) -> Exception:
 
 def _modality(dataset: Dataset) -> str:
     """Modality as a message may show it: a DICOM code string, else a question mark."""
-    text = str(dataset.get("Modality", ""))
+    text = str(dataset.get("Modality", "")).strip().upper()
     is_code = text.isascii() and 0 < len(text) <= 16 and text.replace("_", "").isalnum()
     return text if is_code else "?"
 
@@ -126,7 +157,7 @@ def _choose_series(
 ) -> tuple[list[Dataset], list[Notice]]:
     series: dict[str, list[Dataset]] = defaultdict(list)
     for dataset in slices:
-        series[str(dataset.get("SeriesInstanceUID", ""))].append(dataset)
+        series[str(dataset.get("SeriesInstanceUID") or "")].append(dataset)
     if wanted is not None and wanted not in series:
         raise InvalidParameter(
             f"Expected series_instance_uid to name one of the {len(series)} CT series, found none "
@@ -153,6 +184,12 @@ def _rank(series: Sequence[Dataset]) -> tuple[bool, int, float]:
         axial = bool(normal.argmax() == 2)
     thickness = numbers(series[0], "SliceThickness", 1)
     return axial, len(series), -float(thickness[0]) if thickness is not None else -np.inf
+
+
+def _check_one_patient(series: Sequence[Dataset]) -> None:
+    for keyword in ("StudyInstanceUID", "PatientID"):
+        if len({str(dataset.get(keyword) or "") for dataset in series}) > 1:
+            raise InconsistentSeries(f"Expected one {keyword} in the series, found several.")
 
 
 def numeric_text(value: object) -> str:
@@ -187,22 +224,39 @@ def _hounsfield_units(dataset: Dataset) -> NDArray[np.int16]:
     number = instance_number(dataset)
     if dataset.get("SamplesPerPixel", 1) != 1:
         raise UnsupportedPixels(f"Expected one sample a pixel, found more in slice {number}.")
-    stored = _stored_values(dataset, number)
-    if stored.ndim != 2:
+    frames = numbers(dataset, "NumberOfFrames", 1)
+    if frames is not None and frames[0] != 1:
         raise InconsistentSeries(f"Expected one frame a file, found more in slice {number}.")
+    if dataset.get("HighBit", -1) not in (-1, dataset.get("BitsStored", 0) - 1):
+        raise UnsupportedPixels(f"Expected HighBit below BitsStored by one in slice {number}.")
     slope = numbers(dataset, "RescaleSlope", 1)
     intercept = numbers(dataset, "RescaleIntercept", 1)
-    if (slope is None) != (intercept is None):
+    if slope is None or intercept is None:
         raise UnsupportedPixels(f"Expected RescaleSlope and RescaleIntercept in slice {number}.")
-    hu = stored.astype(np.float32)
-    if slope is not None and intercept is not None:
-        hu = hu * np.float32(slope[0]) + np.float32(intercept[0])
+    stored = _stored_values(dataset, number)
+    if stored.ndim != 2:
+        raise UnsupportedPixels(f"Expected rows and columns, found more in slice {number}.")
+    hu = stored.astype(np.float32) * np.float32(slope[0]) + np.float32(intercept[0])
+    hu[_is_padding(dataset, stored)] = AIR_HU
+    rounded = np.rint(np.clip(hu, AIR_HU, np.iinfo(np.int16).max))
+    return np.asarray(rounded, dtype=np.int16)
+
+
+def _is_padding(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Where PixelPaddingValue stands, or the range up to its limit (PS3.3 C.7.5.1.1.2).
+
+    A single value is compared as bits: some write 65535 where signed pixels hold -1.
+    """
     padding = numbers(dataset, "PixelPaddingValue", 1)
-    if padding is not None:
-        limit = numbers(dataset, "PixelPaddingRangeLimit", 1)
-        ends = sorted((padding[0], limit[0] if limit is not None else padding[0]))
-        hu[(stored >= ends[0]) & (stored <= ends[1])] = AIR_HU
-    return np.rint(np.clip(hu, AIR_HU, np.iinfo(np.int16).max)).astype(np.int16)
+    if padding is None:
+        return np.zeros(stored.shape, dtype=bool)
+    values = stored.astype(np.int64)
+    limit = numbers(dataset, "PixelPaddingRangeLimit", 1)
+    if limit is None:
+        bits = 1 << int(dataset.get("BitsAllocated", 16))
+        return np.asarray(values % bits == int(padding[0]) % bits)
+    lower, upper = sorted((padding[0], limit[0]))
+    return np.asarray((values >= lower) & (values <= upper))
 
 
 def _stored_values(dataset: Dataset, number: str) -> NDArray[np.generic]:

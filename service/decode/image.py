@@ -16,6 +16,8 @@ from service.volume import HounsfieldWindow, Scan, SourceReference
 _GREY_TOLERANCE = 8
 """Largest difference between the channels of a grey JPEG: its chroma is quantised."""
 
+_GREY_MODES = ("1", "L", "LA")
+
 _FORMATS: dict[str, Literal["png", "jpeg"]] = {"PNG": "png", "JPEG": "jpeg"}
 
 
@@ -27,9 +29,9 @@ def read(data: bytes, options: DecodeOptions) -> Scan:
     """
     image_format, grey = _read_grey(data, options.max_voxels)
     window = options.image_window or options.model_window
-    hu = np.rint(grey * (window.width_hu / 255) + window.lower_hu)
-    if np.abs(hu).max() > np.iinfo(np.int16).max:
-        raise UnsupportedPixels("Expected a window within 16-bit Hounsfield units.")
+    # A table of the 256 greys: the image itself never becomes floating point.
+    greys_hu = np.rint(np.arange(256) * (window.width_hu / 255) + window.lower_hu)
+    hu = greys_hu.astype(np.int16)[grey]
     spacing = options.pixel_spacing_mm
     source = SourceReference(
         format=image_format,
@@ -40,7 +42,7 @@ def read(data: bytes, options: DecodeOptions) -> Scan:
     # view, which is also the canonical orientation.
     in_plane = spacing or 1.0
     affine = np.array([[0, 0, in_plane, 0], [0, in_plane, 0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1]])
-    volume = Volume(hu.astype(np.int16)[None], affine, "PATIENT")
+    volume = Volume(hu[None], affine, "PATIENT")
     return Scan(volume, source, _notices(options.image_window, window, spacing))
 
 
@@ -54,10 +56,12 @@ def _read_grey(data: bytes, max_pixels: int) -> tuple[Literal["png", "jpeg"], ND
             mode, image_format = opened.mode, _FORMATS[str(opened.format)]
             if mode.startswith("I") or mode == "F":
                 raise UnsupportedPixels("Expected 8 bits a pixel, found more.")
+            if mode in _GREY_MODES:
+                return image_format, np.asarray(opened.convert("L"), dtype=np.uint8)
             channels = np.asarray(opened.convert("RGB"), dtype=np.uint8)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableFile("Expected a whole PNG or JPEG image, found a damaged one.") from error
-    spread = channels.max(axis=-1).astype(int) - channels.min(axis=-1)
+    spread = channels.max(axis=-1) - channels.min(axis=-1)
     if spread.max() > _GREY_TOLERANCE:
         raise ColorImage(f"Expected a grey image, found channels that differ by {spread.max()}.")
     return image_format, np.asarray(channels[..., 1])

@@ -20,6 +20,8 @@ from service.volume import (
     is_spacing,
 )
 
+_MM = {"meter": 1000.0, "micron": 0.001}
+
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 _SKEW_TOLERANCE = 1e-3
@@ -43,7 +45,7 @@ def read(data: bytes, options: DecodeOptions) -> Scan:
         raise TooManyVoxels(f"Expected at most {options.max_voxels} voxels, found {shape}.")
     affine_ras = np.asarray(image.affine, dtype=np.float64)
     hu = _hounsfield_units(image, shape).transpose(2, 1, 0)
-    affine = _right_angled(LPS_FROM_RAS @ affine_ras)[:, [2, 1, 0, 3]]
+    affine = _right_angled(LPS_FROM_RAS @ _in_mm(image))[:, [2, 1, 0, 3]]
     reversed_slices = _points_down(affine[:3, 0])
     volume = Volume(hu, affine, "PATIENT")
     if reversed_slices:
@@ -53,7 +55,7 @@ def read(data: bytes, options: DecodeOptions) -> Scan:
         format="nifti",
         pixel_spacing_mm=(float(spacing[1]), float(spacing[2])),
         slice_spacing_mm=float(spacing[0]),
-        grid=NiftiGrid(affine_ras, reversed_slices),
+        grid=NiftiGrid(affine_ras, reversed_slices, tuple(image.shape)),
     )
     return Scan(volume, source, _notices(image, hu))
 
@@ -62,21 +64,40 @@ def _open(data: bytes) -> nibabel.Nifti1Image:
     image_class = nibabel.Nifti2Image if data[4:7] in (b"n+2", b"ni2") else nibabel.Nifti1Image
     try:
         return image_class.from_bytes(data)
-    except (ImageFileError, HeaderDataError, OSError, ValueError, KeyError) as error:
+    except (ImageFileError, HeaderDataError, OSError, ValueError, KeyError, OverflowError) as error:
         raise UnreadableFile("Expected a whole NIfTI file, found a damaged header.") from error
 
 
 def _hounsfield_units(image: nibabel.Nifti1Image, shape: tuple[int, ...]) -> NDArray[np.int16]:
     if image.get_data_dtype().kind not in "iuf":
         raise UnsupportedPixels("Expected integer or floating-point values, found another kind.")
+    hu = np.empty(shape, dtype=np.int16)
     try:
-        values = np.asarray(image.dataobj).reshape(shape)
-    except (OSError, ValueError, EOFError) as error:
+        for k in range(shape[2]):  # slice by slice: scaled values are 64-bit numbers
+            hu[..., k] = _rounded(np.asarray(image.dataobj[:, :, k]).reshape(shape[:2]))
+    except (OSError, ValueError, EOFError, OverflowError) as error:
         raise UnreadableFile("Expected a whole NIfTI file, found too little image data.") from error
+    return hu
+
+
+def _rounded(values: NDArray[np.generic]) -> NDArray[np.int16]:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UnsupportedPixels("Expected finite values, found some that are not.")
     clipped = np.clip(values, AIR_HU, np.iinfo(np.int16).max)
     return np.asarray(np.rint(clipped) if values.dtype.kind == "f" else clipped, dtype=np.int16)
+
+
+def _in_mm(image: nibabel.Nifti1Image) -> Affine:
+    """The affine in millimetres: a file in metres or microns is scaled, if that makes sense of it.
+
+    Many files name a unit that they do not use, so the unit counts only where millimetres cannot be
+    right.
+    """
+    affine = np.asarray(image.affine, dtype=np.float64)
+    factor = _MM.get(image.header.get_xyzt_units()[0], 1.0)
+    scaled = np.diag([factor, factor, factor, 1.0]) @ affine
+    plausible = [is_spacing(np.linalg.norm(each[:3, :3], axis=0)) for each in (affine, scaled)]
+    return scaled if plausible == [False, True] else affine
 
 
 def _right_angled(affine: Affine) -> Affine:

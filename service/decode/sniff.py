@@ -6,9 +6,12 @@ FileKind = Literal["zip", "gzip", "dicom", "nifti", "png", "jpeg", "unknown"]
 
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 # A DICOM data set written without the preamble of PS3.10 starts with the first element that it has
-# of group 0002 or 0008: its length, character set, image type, creation date or class.
+# of group 0002 or 0008: length, version, syntax, character set, image type, date or class.
 _BARE_DICOM_STARTS = (
     b"\x02\x00\x00\x00",
+    b"\x02\x00\x01\x00",
+    b"\x02\x00\x02\x00",
+    b"\x02\x00\x10\x00",
     b"\x08\x00\x00\x00",
     b"\x08\x00\x05\x00",
     b"\x08\x00\x08\x00",

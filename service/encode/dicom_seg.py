@@ -5,9 +5,6 @@ tracking identifier of its own. A result without liver or lesions is a valid obj
 """
 
 import io
-import warnings
-from copy import copy
-from datetime import datetime
 
 import highdicom
 import numpy as np
@@ -18,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from service import __version__
 from service.encode.identity import derived_uid
+from service.encode.source_headers import content_moment, headers
 from service.errors import NoDicomSource
 from service.findings import Measured
 from service.inference.contract import LIVER_CODE, Code, ModelContract, SegmentClass
@@ -28,24 +26,6 @@ MANUFACTURER = "liver-tumor-segmentation project"
 SERIES_NUMBER = 1001
 """Far above what a scanner numbers, so that viewers list the result last."""
 
-_MAY_BE_EMPTY = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
-"""Patient and General Study attributes of type 2 (PS3.3 C.7.1.1, C.7.2.1)."""
-
-# highdicom warns of unusual names of patients and puts the name into the warning.
-warnings.filterwarnings(
-    "ignore", message='The string ".*" is unlikely to represent', category=UserWarning
-)
-
 _ALGORITHM_FAMILY = DicomCode("123110", "DCM", "Artificial Intelligence")
 
 
@@ -54,11 +34,10 @@ def segmentation_dcm(
     measured: Measured,
     contract: ModelContract,
     fingerprint: str,
-    created_at: datetime,
 ) -> bytes:
     """The SEG as a DICOM file. Raises `NoDicomSource` where the source was not DICOM.
 
-    UIDs follow from `fingerprint`, dates from `created_at`: the same both give the same bytes.
+    UIDs follow from `fingerprint`, dates from the source: the same request gives the same bytes.
     """
     source = segmentation.scan.source
     if not source.datasets:
@@ -67,7 +46,7 @@ def segmentation_dcm(
     liver = np.asarray(segmentation.labels.array) == LIVER_LABEL
     numbers = np.where(lesion_ids > 0, lesion_ids + 1, liver).astype(np.uint16)
     seg = highdicom.seg.Segmentation(
-        source_images=_completed(segmentation, fingerprint),
+        source_images=headers(segmentation.scan, fingerprint),
         pixel_array=numbers,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=_descriptions(contract, len(measured.findings.lesions), fingerprint),
@@ -84,8 +63,7 @@ def segmentation_dcm(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description="AI liver and tumours (research)",
     )
-    _make_repeatable(seg, fingerprint, created_at)
-    _drop_invalid_codes(seg)
+    _make_repeatable(seg, fingerprint, *content_moment(segmentation.scan))
     buffer = io.BytesIO()
     seg.save_as(buffer)
     return buffer.getvalue()
@@ -134,33 +112,8 @@ def _code(code: Code) -> DicomCode:
     return DicomCode(code.value, code.scheme, code.meaning)
 
 
-def _completed(segmentation: Segmentation, fingerprint: str) -> list[Dataset]:
-    """The sources, with the attributes that scanners and anonymisers leave out filled in.
-
-    What the standard allows to be empty becomes empty (type 2), what it does not is derived.
-    """
-    slice_mm = float(segmentation.scan.volume.spacing[0])
-    derived = {
-        "StudyInstanceUID": derived_uid(fingerprint, "study"),
-        "FrameOfReferenceUID": derived_uid(fingerprint, "frame of reference"),
-        "SliceThickness": f"{slice_mm:.6g}",
-    }
-    completed = []
-    for source in segmentation.scan.source.datasets:
-        dataset = copy(source)
-        for keyword in _MAY_BE_EMPTY:
-            if keyword not in dataset:
-                setattr(dataset, keyword, None)
-        for keyword, value in derived.items():
-            if not dataset.get(keyword):
-                setattr(dataset, keyword, value)
-        completed.append(dataset)
-    return completed
-
-
-def _make_repeatable(seg: Dataset, fingerprint: str, created_at: datetime) -> None:
+def _make_repeatable(seg: Dataset, fingerprint: str, date: str, time: str) -> None:
     """Replace what highdicom draws at random or takes from the clock."""
-    date, time = created_at.strftime("%Y%m%d"), created_at.strftime("%H%M%S.%f")
     for prefix in ("InstanceCreation", "Content", "Series"):
         setattr(seg, f"{prefix}Date", date)
         setattr(seg, f"{prefix}Time", time)
@@ -169,11 +122,3 @@ def _make_repeatable(seg: Dataset, fingerprint: str, created_at: datetime) -> No
     dimensions = derived_uid(fingerprint, "seg dimensions")
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
-
-
-def _drop_invalid_codes(seg: Dataset) -> None:
-    """Drop codes without a scheme (PS3.3 8.8), which a scanner wrote and the SEG would repeat."""
-    for keyword in ("ProcedureCodeSequence", "DeidentificationMethodCodeSequence"):
-        codes = seg.get(keyword, [])
-        if any("CodingSchemeDesignator" not in code for code in codes):
-            delattr(seg, keyword)

@@ -1,4 +1,4 @@
-"""The result as JSON: one schema for the API, the zip archive and the command line."""
+"""The result as JSON: one schema for every answer; files hold its contours apart."""
 
 from typing import Literal, Self
 

@@ -6,18 +6,18 @@ import json
 import numpy as np
 from pydicom.uid import UID
 
+from service import __version__
 from service.inference.postprocess import Rules
 from service.volume import Scan
 
 
-def fingerprint(scan: Scan, model_sha256: str, rules: Rules) -> str:
-    """SHA-256 over the source's UIDs, Hounsfield units and geometry, the model and the rules."""
+def fingerprint(scan: Scan, model_sha256: str, provider: str, rules: Rules) -> str:
+    """SHA-256 over all that decides a result: source, model, provider, rules and this software."""
     digest = hashlib.sha256()
     digest.update(json.dumps(sorted(scan.source.sop_instance_uids)).encode())
     digest.update(np.ascontiguousarray(scan.volume.array).tobytes())
     digest.update(scan.volume.affine.tobytes())
-    digest.update(model_sha256.encode())
-    digest.update(repr(rules).encode())
+    digest.update(f"{model_sha256} {provider} {rules} {__version__}".encode())
     return digest.hexdigest()
 
 

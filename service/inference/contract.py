@@ -85,6 +85,12 @@ class FieldOfView(_Frozen):
     smallest_mm: float = Field(gt=0)
     largest_mm: float = Field(gt=0)
 
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.smallest_mm > self.largest_mm:
+            raise ValueError("smallest_mm must not be above largest_mm")
+        return self
+
 
 class TrainingData(_Frozen):
     """What the model learned from."""
@@ -121,7 +127,20 @@ class SelfTest(_Frozen):
     slices: int = Field(gt=0)
     liver_voxels: int = Field(ge=0, description="voxels of liver with tumour")
     tumor_voxels: int = Field(ge=0)
-    tolerance: float = Field(gt=0, lt=1)
+    tolerance: float = Field(gt=0, lt=1, description="part of the liver's voxels")
+
+    def accepts(self, liver_voxels: int, tumor_voxels: int) -> bool:
+        """Whether these counts are those expected, within rounding.
+
+        Tumour may be off by five times the liver's tolerance, of its own count: it is small, and
+        most of a small thing is border.
+        """
+        liver_off = abs(liver_voxels - self.liver_voxels)
+        tumor_off = abs(tumor_voxels - self.tumor_voxels)
+        least = self.tolerance * self.liver_voxels / 20
+        return liver_off <= self.tolerance * self.liver_voxels and tumor_off <= max(
+            5 * self.tolerance * self.tumor_voxels, least
+        )
 
 
 class ModelContract(_Frozen):
@@ -147,3 +166,9 @@ class ModelContract(_Frozen):
     validation: Validation
     self_test: SelfTest
     limitations: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _labels_liver_and_tumor(self) -> Self:
+        if [item.label for item in self.classes] != [LIVER_LABEL, TUMOR_LABEL]:
+            raise ValueError("classes must be liver (label 1) and tumour (label 2)")
+        return self

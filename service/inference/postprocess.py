@@ -99,7 +99,7 @@ class _Step:
 def components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """26-connected components of [slice, row, column], and voxels by component (0: background)."""
     found = cc3d.connected_components(mask, connectivity=CONNECTIVITY)
-    return found, np.bincount(found.ravel())
+    return found, np.asarray(cc3d.statistics(found)["voxel_counts"])
 
 
 def _drop_liver_fragments(labels: Labels, _: Grid) -> _Step:

@@ -9,6 +9,7 @@ import numpy as np
 from highdicom import Volume
 from numpy.typing import NDArray
 
+from service.errors import NoGeometry
 from service.inference.contract import Context, ModelContract
 from service.inference.postprocess import Grid, Removal, Rules, postprocess
 from service.inference.session import Labelled
@@ -17,6 +18,9 @@ from service.volume import LIVER_LABEL, Canonical, Scan, to_canonical
 
 Progress = Callable[[int, int], None]
 """Called with slices done and slices in all."""
+
+_LONGEST_SIDE_PX = 4096
+"""Of a slice with oblong pixels once they are square; bounds the memory of a batch."""
 
 _SQUARE_TOLERANCE = 0.02
 """Pixels whose sides differ by less count as square, as they did in training."""
@@ -128,6 +132,11 @@ class _SquarePixels:
         size = (round(rows * row_mm / pixel_mm), round(columns * column_mm / pixel_mm))
         if max(row_mm, column_mm) / pixel_mm - 1 < _SQUARE_TOLERANCE:
             return cls(None, np.arange(rows), np.arange(columns))
+        if max(size) > _LONGEST_SIDE_PX:
+            raise NoGeometry(
+                f"Expected pixels that make at most {_LONGEST_SIDE_PX} square ones a side, found "
+                f"{row_mm:.3g} x {column_mm:.3g} mm."
+            )
         return cls(size, _centres(rows, size[0]), _centres(columns, size[1]))
 
     def stretch(self, hu: NDArray[np.int16]) -> NDArray[np.int16]:

@@ -84,14 +84,15 @@ class ModelSession:
         test = self.contract.self_test
         context = self.contract.context.slices
         hu = abdomen_hu(test.seed, test.slices, test.size)
-        labels = self.run(np.repeat(hu[..., None], context, axis=-1)).labels
-        found = (int((labels >= LIVER_LABEL).sum()), int((labels == TUMOR_LABEL).sum()))
-        expected = (test.liver_voxels, test.tumor_voxels)
-        allowed = test.tolerance * max(test.liver_voxels, 1)
-        if max(abs(a - b) for a, b in zip(found, expected, strict=True)) > allowed:
+        try:
+            labels = self.run(np.repeat(hu[..., None], context, axis=-1)).labels
+        except Exception as error:  # ONNX Runtime raises classes of its own, all plain Exceptions
+            raise InvalidModel("Expected the self-test to run, found that it fails.") from error
+        liver, tumor = int((labels >= LIVER_LABEL).sum()), int((labels == TUMOR_LABEL).sum())
+        if labels.shape != hu.shape or not test.accepts(liver, tumor):
             raise InvalidModel(
-                f"Expected the self-test to give {expected} voxels of liver and tumour within "
-                f"{allowed:.0f}, found {found}."
+                f"Expected the self-test to give {test.liver_voxels} voxels of liver and "
+                f"{test.tumor_voxels} of tumour, found {liver} and {tumor}."
             )
 
 
@@ -134,6 +135,9 @@ def _create(data: bytes, providers: list[str], threads: int) -> onnxruntime.Infe
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Sums of int8 products saturate on x86 without VNNI; this takes exact ones there. No effect
+    # on other machines.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # ONNX Runtime raises classes of its own, all plain Exceptions

@@ -11,9 +11,11 @@ from dicom_files import series, to_bytes
 from highdicom import Volume
 from pydicom import Dataset
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
+    JPEGLSLossless,
     MRImageStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
@@ -21,8 +23,10 @@ from pydicom.uid import (
 )
 
 from service.decode import decode
+from service.decode.archive import ArchiveLimits
 from service.decode.options import DecodeOptions
 from service.errors import (
+    ArchiveTooLarge,
     BadRequest,
     DuplicateSlices,
     GantryTilt,
@@ -277,3 +281,96 @@ def test_too_many_voxels(clean_volume: Volume, options: DecodeOptions) -> None:
     """The limit counts before pixels are decoded."""
     with pytest.raises(TooManyVoxels):
         read(series(clean_volume[:3]), replace(options, max_voxels=3 * 96 * 96 - 1))
+
+
+def _another_patient(datasets: list[Dataset]) -> None:
+    datasets[3].PatientID = "PHANTOM-2"
+
+
+def _another_study(datasets: list[Dataset]) -> None:
+    datasets[3].StudyInstanceUID = generate_uid()
+
+
+def _several_frames(datasets: list[Dataset]) -> None:
+    datasets[3].NumberOfFrames = 2
+
+
+def _high_bit(datasets: list[Dataset]) -> None:
+    datasets[3].BitsStored = 12
+
+
+def _no_rescale(datasets: list[Dataset]) -> None:
+    del datasets[3].RescaleSlope, datasets[3].RescaleIntercept
+
+
+def _no_instance_uid(datasets: list[Dataset]) -> None:
+    datasets[3].SOPInstanceUID = ""
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (_another_patient, InconsistentSeries, "one PatientID"),
+        (_another_study, InconsistentSeries, "one StudyInstanceUID"),
+        (_several_frames, InconsistentSeries, "one frame a file"),
+        (_high_bit, UnsupportedPixels, "HighBit"),
+        (_no_rescale, UnsupportedPixels, "RescaleSlope"),
+        (_no_instance_uid, UnreadableFile, "SOPInstanceUID"),
+    ],
+)
+def test_what_would_mislead_is_refused(
+    clean_volume: Volume,
+    options: DecodeOptions,
+    damage: Callable[[list[Dataset]], None],
+    error: type[BadRequest],
+    message: str,
+) -> None:
+    """Two patients in one series, values that are no Hounsfield units, objects without identity."""
+    datasets = series(clean_volume[:8])
+    damage(datasets)
+    files = []
+    for dataset in datasets:
+        buffer = io.BytesIO()
+        dataset.save_as(buffer, enforce_file_format=False)
+        files.append(buffer.getvalue())
+    with pytest.raises(error, match=message):
+        decode(files, options)
+
+
+def test_jpeg_ls_and_deflated(clean_volume: Volume, options: DecodeOptions) -> None:
+    """Both hold the same values, read through pydicom and its decoders."""
+    compressed = series(clean_volume[:3])
+    for dataset in compressed:
+        dataset.compress(JPEGLSLossless, generate_instance_uid=False)
+    assert np.array_equal(read(compressed, options).array, clean_volume.array[:3])
+    deflated = series(clean_volume[:3])
+    for dataset in deflated:
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    assert np.array_equal(read(deflated, options).array, clean_volume.array[:3])
+
+
+def test_deflated_bomb(clean_volume: Volume, options: DecodeOptions) -> None:
+    """A few kilobytes that inflate to many megabytes are counted before they are held."""
+    (dataset,) = series(clean_volume[:1])
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.add_new(0x00111001, "OB", bytes(20_000_000))
+    data = to_bytes(dataset)
+    assert len(data) < 100_000
+    small = replace(options, archive=ArchiveLimits(max_files=10, max_decompressed_bytes=2_000_000))
+    with pytest.raises(ArchiveTooLarge):
+        decode([data], small)
+
+
+def test_padding_as_unsigned_bits_of_signed_pixels(
+    clean_volume: Volume, options: DecodeOptions
+) -> None:
+    """65535 where signed pixels hold -1 is padding too."""
+    datasets = series(clean_volume[:3])
+    for dataset in datasets:
+        stored = np.frombuffer(dataset.PixelData, "<u2").reshape(96, 96).astype("<i2")
+        stored[:10] = -1
+        dataset.PixelRepresentation, dataset.PixelData = 1, stored.tobytes()
+        dataset.add_new("PixelPaddingValue", "US", 65535)
+    found = read(datasets, options).array
+    assert (found[:, :10] == -1024).all()
+    assert np.array_equal(found[:, 10:], clean_volume.array[:3, 10:])

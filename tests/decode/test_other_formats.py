@@ -1,5 +1,6 @@
 """NIfTI, images and archives, good and bad."""
 
+import contextlib
 import gzip
 import io
 import zipfile
@@ -196,3 +197,40 @@ def test_damaged_archives(clean_volume: Volume, options: DecodeOptions) -> None:
     for data in (archive[:200], archive[:-30], bytes(changed), gzip.compress(b"x" * 999)[:20]):
         with pytest.raises(BadRequest):
             decode([data], options)
+
+
+def test_compressed_nifti_inside_a_zip(clean_volume: Volume, options: DecodeOptions) -> None:
+    """A .nii.gz in a zip is opened; an archive in an archive is refused in words."""
+    packed = gzip.compress(nifti_bytes(clean_volume))
+    scan = decode([to_zip([packed])], options)
+    assert np.array_equal(scan.volume.array, clean_volume.array)
+    with pytest.raises(UnreadableFile, match="another archive"):
+        decode([to_zip([to_zip([b"x"])])], options)
+    with pytest.raises(UnreadableFile, match="archive inside"):
+        decode([gzip.compress(to_zip([b"x"]))], options)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_damaged_archive_of_other_methods(options: DecodeOptions, method: int) -> None:
+    """Whatever compresses a zip, damage to it is a refusal."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("a", picture(GREY) * 20)
+    for place in range(32, 70, 3):
+        data = bytearray(buffer.getvalue())
+        data[place] ^= 0xFF
+        with contextlib.suppress(BadRequest):  # some bytes do not matter; none may do worse
+            decode([bytes(data)], options)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3)])
+def test_nifti_in_other_units(
+    clean_volume: Volume, options: DecodeOptions, unit: str, factor: float
+) -> None:
+    """A file in metres or microns gives millimetres; one that only says so stays as it is."""
+    for scale in (factor, 1.0):
+        affine = np.diag([-4.0 * scale, -4.0 * scale, 5.0 * scale, 1.0])
+        image = nibabel.Nifti1Image(np.asarray(clean_volume.array).transpose(2, 1, 0), affine)
+        image.header.set_xyzt_units(unit)
+        spacing = decode([image.to_bytes()], options).volume.spacing
+        assert spacing == pytest.approx((5, 4, 4), rel=1e-5)

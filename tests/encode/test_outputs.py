@@ -5,7 +5,6 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,9 @@ from dicom_files import series, to_bytes
 from fakes import FakeSegmenter, by_threshold, make_contract
 from highdicom import Volume
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from service import pipeline
 from service.errors import NoDicomSource
@@ -101,27 +103,43 @@ def test_nothing_found_is_a_valid_seg(clean_volume: Volume) -> None:
     assert not seg.pixel_array.any()
 
 
+def validator_errors(data: bytes, folder: Path) -> list[str]:
+    """What dciodvfy calls an error."""
+    path = folder / "seg.dcm"
+    path.write_bytes(data)
+    validator = Path(sys.executable).parent / "dciodvfy"
+    checked = subprocess.run([validator, path], capture_output=True, text=True, check=False)
+    assert "Segmentation" in checked.stderr
+    return [line for line in checked.stderr.splitlines() if line.startswith("Error")]
+
+
 def test_seg_validates(clean_volume: Volume, tmp_path: Path) -> None:
     """dciodvfy finds no error in an ordinary and in an empty object."""
-    for name, rule in (("found", by_threshold), ("empty", lambda hu: np.zeros(hu.shape))):
-        path = tmp_path / f"{name}.dcm"
-        path.write_bytes(pipeline.dicom_seg(dicom_result(clean_volume, rule)[0]))
-        validator = Path(sys.executable).parent / "dciodvfy"
-        checked = subprocess.run([validator, path], capture_output=True, text=True, check=False)
-        assert "Segmentation" in checked.stderr
-        errors = [line for line in checked.stderr.splitlines() if line.startswith("Error")]
-        assert errors == []
+    for rule in (by_threshold, lambda hu: np.zeros(hu.shape)):
+        data = pipeline.dicom_seg(dicom_result(clean_volume, rule)[0])
+        assert validator_errors(data, tmp_path) == []
 
 
 def test_a_retry_gives_the_same_bytes(clean_volume: Volume) -> None:
-    """Same source, model and moment: the same SEG and the same NIfTI, byte for byte."""
-    results = [dicom_result(clean_volume)[0] for _ in range(2)]
-    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    files = []
-    for result in results:
-        object.__setattr__(result, "created_at", moment)
-        files.append((pipeline.dicom_seg(result), dict(pipeline.outputs(result))["mask.nii.gz"]))
-    assert files[0] == files[1]
+    """The same request again: the same SEG and the same NIfTI, byte for byte."""
+    first, second = (dicom_result(clean_volume)[0] for _ in range(2))
+    assert pipeline.dicom_seg(first) == pipeline.dicom_seg(second)
+    masks = [dict(pipeline.outputs(result))["mask.nii.gz"] for result in (first, second)]
+    assert masks[0] == masks[1]
+
+
+def test_seg_nifti_and_json_agree(clean_volume: Volume) -> None:
+    """Every format has the same voxels of liver and of each lesion."""
+    result, _ = dicom_result(clean_volume)
+    findings = pipeline.result_document(result).findings
+    segments = read_seg(pipeline.dicom_seg(result)).get_volume(combine_segments=True)
+    counts = np.bincount(np.asarray(segments.array).ravel())
+    assert [int(count) for count in counts[2:]] == [item.voxels for item in findings.lesions]
+    assert counts[1] == findings.liver.voxels - findings.tumor.voxels
+    data = gzip.decompress(dict(pipeline.outputs(result))["mask.nii.gz"])
+    mask = np.asarray(nibabel.Nifti1Image.from_bytes(data).dataobj)
+    assert (mask >= 1).sum() == findings.liver.voxels
+    assert (mask == 2).sum() == findings.tumor.voxels
 
 
 def test_other_parameters_other_uids(clean_volume: Volume) -> None:
@@ -134,26 +152,66 @@ def test_other_parameters_other_uids(clean_volume: Volume) -> None:
     assert first.fingerprint != second.fingerprint
 
 
+def seg_of_changed(volume: Volume, **changes: object) -> tuple[Result, bytes]:
+    """The SEG of a series whose attributes were changed in every slice; None removes one."""
+    files = []
+    for dataset in series(volume):
+        data = to_bytes(dataset)
+        changed = dcmread(io.BytesIO(data))
+        for keyword, value in changes.items():
+            if value is None:
+                delattr(changed, keyword)
+            else:
+                tag = tag_for_keyword(keyword)
+                vr = dictionary_VR(keyword)
+                encoded = str(value).encode("latin-1")
+                changed[tag] = RawDataElement(
+                    Tag(tag), vr, len(encoded), encoded + b" " * (len(encoded) % 2), 0, False, True
+                )
+        buffer = io.BytesIO()
+        changed.save_as(buffer, enforce_file_format=False)
+        files.append(buffer.getvalue())
+    result = result_of(files)
+    return result, pipeline.dicom_seg(result)
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom's own, of the values that this test is about
 @pytest.mark.parametrize(
-    "keywords",
+    "changes",
     [
-        ("FrameOfReferenceUID",),
-        ("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
-        ("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
-        ("SliceThickness", "InstanceNumber", "SeriesNumber", "Manufacturer", "ImageType"),
-        ("PositionReferenceIndicator", "AcquisitionNumber", "KVP", "RescaleType"),
+        {"FrameOfReferenceUID": None},
+        dict.fromkeys(("PatientName", "PatientID", "PatientBirthDate", "PatientSex")),
+        dict.fromkeys(("StudyID", "StudyDate", "StudyTime", "AccessionNumber")),
+        dict.fromkeys(("SliceThickness", "InstanceNumber", "SeriesNumber", "Manufacturer")),
+        dict.fromkeys(("PositionReferenceIndicator", "AcquisitionNumber", "KVP", "ImageType")),
+        {"SeriesInstanceUID": None},
+        {"PatientSex": "U"},
+        {"PatientSex": "male"},
+        {"StudyTime": "12:30:00"},
+        {"PatientBirthDate": "00000000"},
+        {"PatientBirthDate": "in spring"},
+        {"StudyDate": "20200101\\20200102"},
+        {"SpecificCharacterSet": ""},
+        {"SpecificCharacterSet": "ISO IR 100", "PatientName": "M\xfcller^Petra"},
+        {"SpecificCharacterSet": "BOGUS 99"},
+        {"SpecificCharacterSet": "\\ISO 2022 IR 87"},
+        {"PatientName": "A\\B"},
+        {"SliceThickness": "15mm"},
+        {"SliceThickness": "15,0"},
+        {"SpacingBetweenSlices": "-5.0"},
+        {"LossyImageCompressionRatio": "abc"},
+        {"PatientAge": "old"},
     ],
+    ids=str,
 )
-def test_sparse_headers_still_give_a_seg(clean_volume: Volume, keywords: tuple[str, ...]) -> None:
-    """Scanners and anonymisers leave attributes out; the result does not need them."""
-    datasets = series(clean_volume[8:20])
-    for dataset in datasets:
-        for keyword in keywords:
-            delattr(dataset, keyword)
-    result = result_of([to_bytes(dataset) for dataset in datasets])
-    seg = read_seg(pipeline.dicom_seg(result))
-    found = seg.get_volume(combine_segments=True)
+def test_poor_headers_still_give_a_valid_seg(
+    clean_volume: Volume, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """Scanners and anonymisers leave attributes out or write them wrong; the SEG is valid."""
+    result, data = seg_of_changed(clean_volume[8:14], **changes)
+    found = read_seg(data).get_volume(combine_segments=True)
     assert (found.array > 0).sum() == (expected_segments(result) > 0).sum()
+    assert validator_errors(data, tmp_path) == []
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS[::5])

@@ -1,0 +1,123 @@
+"""What a DICOM result repeats of its source, in a form that the standard allows.
+
+Scanners and anonymisers leave attributes out and write values that no standard knows. So a result
+copies nothing as it is: each attribute is read, and written if it is valid, else left empty
+(type 2) or derived (type 1). Identifiers (UIDs, patient, accession) stay the source's own, valid or
+not: a PACS files the result by them.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.valuerep import DSfloat
+
+from service.decode.stack import numbers
+from service.encode.identity import derived_uid
+from service.volume import Scan
+
+_DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+_TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
+_AGE = re.compile(r"\d{3}[DWMY]")
+
+_TEXTS = (
+    "PatientName",
+    "PatientID",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyDescription",
+    "PositionReferenceIndicator",
+)
+_DATES = ("PatientBirthDate", "StudyDate")
+_TIMES = ("StudyTime",)
+_SEXES = ("M", "F", "O")
+
+_MOMENTS = ("ContentDate", "AcquisitionDate", "SeriesDate", "StudyDate")
+_NO_DATE, _NO_TIME = "19000101", "000000"
+
+
+def headers(scan: Scan, fingerprint: str) -> list[Dataset]:
+    """A data set for each slice with what a result needs of it, in UTF-8, without pixel data."""
+    return [_header(scan, index, fingerprint) for index in range(len(scan.source.datasets))]
+
+
+def content_moment(scan: Scan) -> tuple[str, str]:
+    """Date and time (DA, TM) of the source, which the result takes for its own.
+
+    A stateless service cannot know when it was first asked, and a retry must give the same bytes.
+    """
+    first = scan.source.datasets[0]
+    for keyword in _MOMENTS:
+        date = _matching(first, keyword, _DATE)
+        if date:
+            return date, _matching(first, keyword.replace("Date", "Time"), _TIME) or _NO_TIME
+    return _NO_DATE, _NO_TIME
+
+
+def _header(scan: Scan, index: int, fingerprint: str) -> Dataset:
+    source = scan.source.datasets[index]
+    header = Dataset()
+    header.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in _TEXTS:
+        setattr(header, keyword, _text(source, keyword))
+    for keyword in _DATES:
+        setattr(header, keyword, _matching(source, keyword, _DATE))
+    for keyword in _TIMES:
+        setattr(header, keyword, _matching(source, keyword, _TIME))
+    sex = _text(source, "PatientSex")
+    header.PatientSex = sex if sex in _SEXES else ""
+    if age := _matching(source, "PatientAge", _AGE):
+        header.PatientAge = age
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        uid = _text(source, keyword) or derived_uid(fingerprint, f"source {keyword}")
+        setattr(header, keyword, uid)
+    header.SOPClassUID = source.SOPClassUID
+    header.SOPInstanceUID = str(source.SOPInstanceUID)
+    header.Modality = "CT"
+    _set_geometry(header, scan, index)
+    _set_compression(header, source)
+    return header
+
+
+def _set_geometry(header: Dataset, scan: Scan, index: int) -> None:
+    volume, source = scan.volume, scan.source.datasets[index]
+    header.Rows, header.Columns = volume.spatial_shape[1:]
+    header.ImagePositionPatient = _decimals(numbers(source, "ImagePositionPatient", 3))
+    header.ImageOrientationPatient = _decimals(
+        np.concatenate([volume.unit_vectors()[2], volume.unit_vectors()[1]])
+    )
+    header.PixelSpacing = _decimals(volume.pixel_spacing)
+    header.SliceThickness = _decimals([volume.spacing_between_slices])[0]
+
+
+def _set_compression(header: Dataset, source: Dataset) -> None:
+    """Lossy compression is passed on (PS3.3 C.7.6.1.1.5), if it is stated in full."""
+    ratio = numbers(source, "LossyImageCompressionRatio", 1)
+    method = _text(source, "LossyImageCompressionMethod")
+    if _text(source, "LossyImageCompression") == "01" and ratio is not None and method:
+        header.LossyImageCompression = "01"
+        header.LossyImageCompressionRatio = _decimals(ratio)[0]
+        header.LossyImageCompressionMethod = method
+
+
+def _text(source: Dataset, keyword: str) -> str:
+    """One value as text without control characters; empty where there is none to be read."""
+    try:
+        value = source.get(keyword)
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            value = value[0] if value else ""
+        text = "" if value is None else str(value)
+    except Exception:  # a value that breaks the standard makes pydicom raise nearly anything
+        return ""
+    return "".join(sign for sign in text if sign.isprintable()).strip()
+
+
+def _matching(source: Dataset, keyword: str, pattern: re.Pattern[str]) -> str:
+    text = _text(source, keyword)
+    return text if pattern.fullmatch(text) else ""
+
+
+def _decimals(values: object) -> list[DSfloat]:
+    return [DSfloat(float(value), auto_format=True) for value in np.asarray(values, dtype=float)]
