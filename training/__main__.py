@@ -21,6 +21,9 @@ def train(
     encoder_weights: Annotated[
         Path | None, typer.Option(help="ImageNet weights for ResNet50(include_top=False)")
     ] = None,
+    first_weights: Annotated[
+        Path | None, typer.Option(help="weights of an earlier run to go on from")
+    ] = None,
 ) -> None:
     """Train on the manifest's slices of split `train`."""
     from training.config import TrainingConfig
@@ -28,7 +31,7 @@ def train(
     from training.train import train as run
 
     slices = [item for item in read_manifest(data) if item.split == "train"]
-    run(TrainingConfig.read(config), slices, out, encoder_weights)
+    run(TrainingConfig.read(config), slices, out, encoder_weights, first_weights)
 
 
 @app.command()

@@ -23,16 +23,19 @@ def train(
     slices: list[LabelledSlice],
     out: Path,
     encoder_weights: Path | None,
+    first_weights: Path | None = None,
 ) -> None:
     """Train on `slices` and write weights, log and configuration into `out`.
 
-    An unfinished run in `out` goes on after its last complete epoch.
+    The network starts from `first_weights` (all of an earlier run's), else with its encoder from
+    `encoder_weights`, else at random. An unfinished run in `out` goes on after its last complete
+    epoch.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / CONFIG_FILE).write_text(config.model_dump_json(indent=2))
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
-    model = _resume(out) or _start(config, encoder_weights)
+    model = _resume(out) or _start(config, encoder_weights, first_weights)
     first_epoch = int(model.optimizer.iterations) // config.steps_per_epoch
     batches = SliceBatches(slices, config)
     # A plain loop, not Model.fit: on TensorFlow 2.21 fit feeds Python data through tf.data, whose
@@ -45,8 +48,12 @@ def train(
     model.save_weights(out / WEIGHTS_FILE)
 
 
-def _start(config: TrainingConfig, encoder_weights: Path | None) -> keras.Model:
+def _start(
+    config: TrainingConfig, encoder_weights: Path | None, first_weights: Path | None
+) -> keras.Model:
     model = resnet50_unet(None, CLASSES, config.decoder_filters, encoder_weights)
+    if first_weights is not None:
+        model.load_weights(first_weights)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=config.learning_rate / 100,
         decay_steps=config.epochs * config.steps_per_epoch - config.warmup_steps,

@@ -1,0 +1,1 @@
+"""From a training run to the ONNX file that the service loads."""

@@ -1,0 +1,110 @@
+"""One tiny network, converted once: ResNet-50's graph alone takes tf2onnx a minute."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import keras
+import numpy as np
+from keras import layers
+from onnx import ModelProto
+
+from export.convert import for_export, to_onnx
+from export.fields import ContractFields
+from export.onnx_graph import with_contract
+from export.parity import phantom_scans, self_test
+from export.quantize import quantize
+from export.runners import onnx_runner
+from export.signature import Preprocessing, Signature
+from service.inference.contract import ModelContract
+from service.volume import HounsfieldWindow
+from training.config import TrainingConfig
+from training.evaluate import CaseDice, Report
+
+GRID = 64
+WINDOW = HounsfieldWindow(lower_hu=-40, upper_hu=160)
+CONTRACT_FILE = Path(__file__).parents[2] / "export/contracts/liver-tumor.toml"
+
+
+def tiny_unet() -> keras.Model:
+    """Every kind of layer that the real network has, at random but for its own seed."""
+    keras.utils.set_random_seed(5)
+    image = keras.Input((GRID, GRID, 1))
+    x = layers.Concatenate()([image, image, image])
+    x = layers.Rescaling(255.0, [-104.0, -117.0, -124.0])(x)
+    x = layers.ZeroPadding2D(3)(x)
+    x = layers.Conv2D(8, 7, strides=2)(x)
+    skip = _norm_relu(x)
+    x = layers.MaxPooling2D(3, strides=2)(layers.ZeroPadding2D(1)(skip))
+    y = _norm_relu(layers.Conv2D(8, 3, padding="same")(x))
+    y = layers.BatchNormalization()(layers.Conv2D(8, 1)(y))
+    x = layers.ReLU()(layers.Add()([x, y]))
+    x = layers.Concatenate()([layers.UpSampling2D(2)(x), skip])
+    x = _norm_relu(layers.Conv2D(8, 3, padding="same", use_bias=False)(x))
+    x = layers.UpSampling2D(2)(x)
+    x = _norm_relu(layers.Conv2D(8, 3, padding="same", use_bias=False)(x))
+    scores = layers.Conv2D(3, 1)
+    network = keras.Model(image, scores(layers.Concatenate()([x, image])))
+    _randomise_norms(network)
+    _decide_by_grey_value(scores)
+    return network
+
+
+def _norm_relu(x: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.ReLU()(layers.BatchNormalization()(x))
+
+
+def _randomise_norms(network: keras.Model) -> None:
+    """Fresh batch norms would change nothing, so folding them wrongly would not show."""
+    rng = np.random.default_rng(5)
+    norms = [layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
+    for index, layer in enumerate(norms):
+        size = layer.gamma.shape
+        low, high = ((0.5, -0.5, -0.5, 0.5), (1.5, 0.5, 0.5, 2.0))
+        weights = [rng.uniform(a, b, size) for a, b in zip(low, high, strict=True)]
+        if index == 0:
+            weights[-1] *= 5000  # the variance behind the first convolution, of values up to 151
+        layer.set_weights(weights)
+
+
+def _decide_by_grey_value(scores: layers.Conv2D) -> None:
+    """Liver above 0.6 of the window, tumour above 0.88, a little moved by all the rest.
+
+    With random scores every rounding would move many labels.
+    """
+    kernel, _ = scores.get_weights()
+    kernel[..., :-1, :] *= 0.05
+    kernel[..., -1, :] = (0, 10, 40)
+    scores.set_weights([kernel, np.array([0, -6, -32.4])])
+
+
+@pytest.fixture(scope="session")
+def network() -> keras.Model:
+    return tiny_unet()
+
+
+@pytest.fixture(scope="session")
+def preprocessing() -> Preprocessing:
+    return Preprocessing(GRID, WINDOW)
+
+
+@pytest.fixture(scope="session")
+def float32(network: keras.Model, preprocessing: Preprocessing) -> ModelProto:
+    return to_onnx(Signature(for_export(network), preprocessing))
+
+
+@pytest.fixture(scope="session")
+def contract(float32: ModelProto) -> ModelContract:
+    report = Report((CaseDice("volume-001", 0.9, 0.5, True), CaseDice("volume-002", 0.8, 0, False)))
+    config = TrainingConfig(name="tiny", window=WINDOW, grid=GRID)
+    expected = self_test(onnx_runner(float32), seed=7, size=64, slices=2, tolerance=0.05)
+    return ContractFields.read(CONTRACT_FILE).contract(config, [], report, expected, "int8")
+
+
+@pytest.fixture(scope="session")
+def int8(float32: ModelProto, contract: ModelContract) -> ModelProto:
+    """Calibrated on slices of the synthetic abdomen."""
+    slices = [hu for scan in phantom_scans(2) for hu in scan]
+    return with_contract(quantize(float32, slices), contract)

@@ -1,0 +1,247 @@
+"""Conversion to ONNX, to int8 and to the GPU's float16."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto
+
+from export.convert import AXES, OPSET
+from export.gpu import check_float16, to_float16
+from export.onnx_graph import contract_of, network_nodes, save_whole, with_contract
+from export.parity import (
+    Difference,
+    ParityError,
+    Tolerance,
+    check_self_test,
+    compare,
+    phantom_scans,
+    self_test,
+)
+from export.quantize import calibration_slices
+from export.release import CONVERTED
+from export.runners import onnx_runner
+from export.signature import Preprocessing, Signature
+from service.inference.contract import INPUT_NAME, OUTPUT_NAMES, ModelContract
+from training.data import LabelledSlice
+
+
+def ports(model: ModelProto) -> dict[str, tuple[int, list[str | int]]]:
+    """Type and axes of every input and output."""
+    return {
+        port.name: (
+            port.type.tensor_type.elem_type,
+            [dim.dim_param or dim.dim_value for dim in port.type.tensor_type.shape.dim],
+        )
+        for port in (*model.graph.input, *model.graph.output)
+    }
+
+
+def operators(model: ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+SIGNATURE = {
+    INPUT_NAME: (TensorProto.INT16, [*AXES, 1]),
+    OUTPUT_NAMES[0]: (TensorProto.UINT8, [*AXES]),
+    OUTPUT_NAMES[1]: (TensorProto.UINT8, [*AXES]),
+}
+
+
+def test_float32_answers_as_keras(
+    network: keras.Model, preprocessing: Preprocessing, float32: ModelProto
+) -> None:
+    """At odd sizes too, where a wrong floor division or centring shows."""
+    keras_runner = Signature(network, preprocessing).run
+    scans = [np.ascontiguousarray(scan[:, ::2, ::2]) for scan in phantom_scans(2)]
+    difference = compare(keras_runner, onnx_runner(float32), scans)
+    CONVERTED.check(difference, "Keras and float32 ONNX")
+
+
+def test_float32_has_the_contracts_signature_and_no_leftovers(float32: ModelProto) -> None:
+    assert ports(float32) == SIGNATURE
+    assert [(entry.domain, entry.version) for entry in float32.opset_import] == [("", OPSET)]
+    found = operators(float32)
+    assert not found.keys() & {"BatchNormalization", "Tile", "Mod", "Pad"}
+    assert found["Resize"] == 2
+    network = Counter(node.op_type for node in network_nodes(float32))
+    assert network == {"Conv": 6, "Relu": 5, "MaxPool": 1, "Add": 1, "Concat": 2, "Resize": 2}
+
+
+def test_int8_keeps_the_signature_and_quantises_the_network_only(int8: ModelProto) -> None:
+    assert ports(int8) == SIGNATURE
+    found = operators(int8)
+    assert found["QuantizeLinear"] > 0
+    assert found["DequantizeLinear"] > found["QuantizeLinear"]  # weights too
+    made = {name: node.op_type for node in int8.graph.node for name in node.output}
+    for node in int8.graph.node:
+        if node.op_type == "MatMul":
+            assert not {made.get(name) for name in node.input} & {"DequantizeLinear"}
+
+
+def test_int8_weights_have_one_symmetric_scale_per_channel(int8: ModelProto) -> None:
+    constants = {item.name: onnx.numpy_helper.to_array(item) for item in int8.graph.initializer}
+    weights = [
+        [constants[name] for name in node.input]
+        for node in int8.graph.node
+        if node.op_type == "DequantizeLinear"
+        and constants.get(node.input[0], np.zeros(0)).ndim == 4
+    ]
+    assert len(weights) == 5  # all but the last convolution's
+    for codes, scales, zero_points in weights:
+        assert codes.dtype == np.int8
+        assert scales.shape == codes.shape[:1]
+        assert not zero_points.any()
+
+
+def test_int8_labels_nearly_as_float32(float32: ModelProto, int8: ModelProto) -> None:
+    difference = compare(onnx_runner(float32), onnx_runner(int8), phantom_scans(1))
+    assert difference.label_agreement > 0.98  # random weights, rounded, move some borders
+
+
+def test_the_contract_makes_the_round_trip(int8: ModelProto, contract: ModelContract) -> None:
+    assert contract_of(int8) == contract
+    assert contract.validation.per_case["volume-002"] == {"liver": 0.8, "tumor": None}
+    assert contract.validation.tumor_dice_per_case == 0.5
+    assert contract.validation.liver_dice_per_case == pytest.approx(0.85)
+
+
+def test_another_contract_replaces_the_first(int8: ModelProto, contract: ModelContract) -> None:
+    other = contract.model_copy(update={"version": "9"})
+    assert contract_of(with_contract(int8, other)).version == "9"
+    assert contract_of(int8).version == contract.version
+
+
+def test_no_contract_is_an_error(float32: ModelProto) -> None:
+    with pytest.raises(ValueError, match="no segmentation_contract"):
+        contract_of(float32)
+
+
+def test_float16_has_no_quantisation_left(int8: ModelProto, contract: ModelContract) -> None:
+    float16 = to_float16(int8)
+    assert not operators(float16).keys() & {"QuantizeLinear", "DequantizeLinear"}
+    assert ports(float16) == SIGNATURE
+    assert contract_of(float16) == contract.model_copy(update={"precision": "float16"})
+    types = Counter(item.data_type for item in float16.graph.initializer if len(item.dims) == 4)
+    assert types[TensorProto.FLOAT16] == operators(float16)["Conv"]
+
+
+def test_float16_gets_its_relus_back(float32: ModelProto, int8: ModelProto) -> None:
+    """Quantisation leaves out a Relu whose work a zero point does."""
+    network = Counter(node.op_type for node in network_nodes(float32))
+    assert Counter(node.op_type for node in network_nodes(to_float16(int8))) == network
+
+
+def test_float16_answers_as_int8(int8: ModelProto) -> None:
+    found = compare(onnx_runner(int8), onnx_runner(to_float16(int8)), phantom_scans(1))
+    assert found.label_agreement > 0.99  # only the rounding of the activations is between them
+
+
+def test_float16_is_nearer_to_float32_than_int8(float32: ModelProto, int8: ModelProto) -> None:
+    """It has the weights' rounding only, not that of the activations."""
+    scans = phantom_scans(1)
+    truth = onnx_runner(float32)
+    by_float16 = compare(truth, onnx_runner(to_float16(int8)), scans)
+    by_int8 = compare(truth, onnx_runner(int8), scans)
+    assert by_float16.label_agreement > by_int8.label_agreement
+
+
+def test_a_damaged_float16_graph_is_refused(int8: ModelProto) -> None:
+    damaged = to_float16(int8)
+    last = network_nodes(damaged)[-1]
+    for item in damaged.graph.initializer:
+        if item.name == last.input[1]:
+            zeros = np.zeros(tuple(item.dims), dtype=np.float16)
+            item.CopyFrom(onnx.numpy_helper.from_array(zeros, item.name))
+    with pytest.raises(ParityError):
+        check_float16(int8, damaged)
+
+
+def test_only_a_quantised_model_becomes_float16(
+    float32: ModelProto, contract: ModelContract
+) -> None:
+    with pytest.raises(ValueError, match="found no QuantizeLinear"):
+        to_float16(with_contract(float32, contract))
+
+
+def test_an_activation_beyond_float16_is_refused(int8: ModelProto) -> None:
+    model = ModelProto()
+    model.CopyFrom(int8)
+    scale = next(node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear")
+    for item in model.graph.initializer:
+        if item.name == scale:
+            item.CopyFrom(onnx.numpy_helper.from_array(np.float32(1000), item.name))
+    with pytest.raises(ValueError, match="float16 holds 65504"):
+        to_float16(model)
+
+
+def test_the_self_test_takes_its_own_counts_and_no_others(float32: ModelProto) -> None:
+    runner = onnx_runner(float32)
+    expected = self_test(runner, seed=7, size=64, slices=2, tolerance=0.05)
+    assert check_self_test(runner, expected) == expected
+    wrong = expected.model_copy(update={"liver_voxels": 2 * expected.liver_voxels + 100})
+    with pytest.raises(ParityError, match="self-test"):
+        check_self_test(runner, wrong)
+
+
+def test_a_tolerance_refuses_each_kind_of_difference() -> None:
+    tolerance = Tolerance(0.99, organ_dice=0.9, largest_probability_difference=2)
+    tolerance.check(Difference(0.99, 0.9, 0.0, 2), "a and b")
+    for beyond in (
+        Difference(0.98, 0.9, 0.0, 2),
+        Difference(0.99, 0.8, 0.0, 2),
+        Difference(0.99, 0.9, 0.0, 3),
+    ):
+        with pytest.raises(ParityError, match="a and b"):
+            tolerance.check(beyond, "a and b")
+
+
+def test_calibration_takes_each_kind_of_slice_from_every_case(tmp_path: Path) -> None:
+    def item(case: str, index: int, liver_px: int, tumor_px: int) -> LabelledSlice:
+        return LabelledSlice(tmp_path, case, index, "train", liver_px, tumor_px)
+
+    slices = [item("a", index, 10 * (index > 2), index > 5) for index in range(9)]
+    slices += [item("b", index, 0, 0) for index in range(3)]
+    chosen = [(item.case, item.index) for item in calibration_slices(slices)]
+    assert sorted(chosen) == [("a", 1), ("a", 4), ("a", 7), ("b", 1)]
+
+
+def test_a_file_is_written_as_a_whole(int8: ModelProto, tmp_path: Path) -> None:
+    path = tmp_path / "models" / "tiny.onnx"
+    save_whole(int8, path)
+    assert [item.name for item in path.parent.iterdir()] == ["tiny.onnx"]
+    assert contract_of(onnx.load(path)) == contract_of(int8)
+
+
+def test_the_gpu_command_runs_without_tensorflow(int8: ModelProto, tmp_path: Path) -> None:
+    """The GPU image holds neither TensorFlow nor Keras nor the training package."""
+    path = tmp_path / "tiny.onnx"
+    expected = contract_of(int8).self_test
+    measured = with_own_self_test(int8, expected.seed, expected.size, expected.slices)
+    save_whole(measured, path)
+    code = (
+        "import sys\n"
+        "for name in ('tensorflow', 'keras', 'tf2onnx', 'training'):\n"
+        "    sys.modules[name] = None\n"
+        "import export.gpu\n"
+        "from export.__main__ import app\n"
+        "app(['gpu', sys.argv[1]])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "labels agree on" in done.stdout
+    assert contract_of(onnx.load(tmp_path / "tiny.gpu.onnx")).precision == "float16"
+
+
+def with_own_self_test(int8: ModelProto, seed: int, size: int, slices: int) -> ModelProto:
+    """The model with the self-test that its own int8 answers give, as the release writes it."""
+    expected = self_test(onnx_runner(int8), seed, size, slices, tolerance=0.9)
+    contract = contract_of(int8).model_copy(update={"self_test": expected})
+    return with_contract(int8, contract)
