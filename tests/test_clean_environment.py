@@ -54,11 +54,14 @@ def test_serves_without_the_training_set(clean_python: Path, tmp_path: Path) -> 
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.1)
         data = zip_of(ct_datasets(Phantom.draw(7).sample(8, 128)[0]))
-        request = urllib.request.Request(
-            f"{address}/v1/segment", data=data, headers={"Content-Type": "application/zip"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            answer = json.load(response)
+        answers = {}
+        for accept in ("application/json", "application/dicom", "application/zip"):
+            headers = {"Content-Type": "application/zip", "Accept": accept}
+            request = urllib.request.Request(f"{address}/v1/segment", data=data, headers=headers)
+            with urllib.request.urlopen(request, timeout=60) as response:
+                answers[accept] = response.read()
+        answer = json.loads(answers["application/json"])
+        assert answers["application/dicom"][128:132] == b"DICM"
         assert answer["model"]["provider"] == "CPUExecutionProvider"
         assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
     finally:

@@ -36,6 +36,7 @@ def test_liver_has_the_size_of_a_liver(result: Result) -> None:
     assert any(contour.structure == "liver" for contour in result.contours)
 
 
+@pytest.mark.filterwarnings("ignore:The string:UserWarning")  # of the name that this CT has
 def test_seg_reads_back_on_the_source_grid(result: Result) -> None:
     """highdicom reads the SEG of the real CT back, voxel for voxel."""
     seg = highdicom.seg.segread(io.BytesIO(pipeline.dicom_seg(result)))
