@@ -121,9 +121,10 @@ def _drop_distant_tumor(labels: Labels, grid: Grid) -> _Step:
         return _Step(labels, 0)
     distance_mm = edt.edt(~_filled(liver), anisotropy=grid.spacing_mm, black_border=False)
     nearest = np.full(len(sizes), np.inf)
-    np.minimum.at(nearest, lesions.ravel(), distance_mm.ravel())
+    tumor = lesions > 0
+    np.minimum.at(nearest, lesions[tumor], distance_mm[tumor])
     dropped = nearest > MAX_TUMOR_DISTANCE_MM
-    dropped[0] = False
+    dropped[0] = False  # the background
     return _Step(np.where(dropped[lesions], 0, labels).astype(np.uint8), int(dropped.sum()))
 
 
