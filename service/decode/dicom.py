@@ -80,6 +80,10 @@ def _parse(data: bytes, index: int, max_inflated_bytes: int) -> Dataset:
         dataset.get("SOPClassUID"), dataset.get("Modality")  # decode them, or fail here
     except Exception as error:  # a damaged file makes pydicom raise nearly anything
         raise UnreadableFile(f"Expected DICOM, found file {index + 1} damaged.") from error
+    if "SOPClassUID" not in dataset:  # a DICOMDIR names itself in its file meta information only
+        meta = getattr(dataset, "file_meta", Dataset())
+        dataset.SOPClassUID = meta.get("MediaStorageSOPClassUID", "")
+        dataset.SOPInstanceUID = meta.get("MediaStorageSOPInstanceUID", "")
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         if not dataset.get(keyword):
             raise UnreadableFile(f"Expected DICOM, found file {index + 1} without a {keyword}.")

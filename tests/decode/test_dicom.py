@@ -16,6 +16,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEGLSLossless,
+    MediaStorageDirectoryStorage,
     MRImageStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
@@ -374,3 +375,17 @@ def test_padding_as_unsigned_bits_of_signed_pixels(
     found = read(datasets, options).array
     assert (found[:, :10] == -1024).all()
     assert np.array_equal(found[:, 10:], clean_volume.array[:3, 10:])
+
+
+def test_directory_of_the_medium_is_left_out(clean_volume: Volume, options: DecodeOptions) -> None:
+    """A DICOMDIR, as on every hospital's disc, is named in a notice, and the CT is read."""
+    datasets = series(clean_volume[:3])
+    (directory,) = series(clean_volume[:1], seed=1)
+    directory.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "Modality", "PixelData"):
+        delattr(directory, keyword)
+    buffer = io.BytesIO()
+    directory.save_as(buffer, enforce_file_format=True)
+    scan = decode([buffer.getvalue(), *map(to_bytes, datasets)], options)
+    assert np.array_equal(scan.volume.array, clean_volume.array[:3])
+    assert [notice.code for notice in scan.notices] == ["objects_left_out"]
