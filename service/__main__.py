@@ -2,9 +2,9 @@
 
 import ipaddress
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,15 +40,26 @@ def serve() -> None:
     settings = _settings()
     logs.configure()
     _refuse_open_doors(settings)
-    _spool_under(settings.data_dir)
-    uvicorn.run(
-        create_app(settings, _open_model(settings)),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
+    application = create_app(settings, _open_model(settings))
+
+    class Server(uvicorn.Server):
+        """Tells the application at once that it is to end, so that nobody waits in vain."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.started:
+                application.state.resources.drain()
+            super().handle_exit(sig, frame)
+
+    Server(
+        uvicorn.Config(
+            application,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+    ).run()
 
 
 @app.command()
@@ -69,7 +80,8 @@ def segment(
     from rich.progress import Progress as Bar
     from rich.progress import track
 
-    from service.api.app import open_session
+    from service.inference.batching import Batcher
+    from service.inference.session import ModelSession
     from service.pipeline import Options, outputs, run
 
     logs.configure()
@@ -78,7 +90,8 @@ def segment(
     options = Options(pixel_spacing_mm=pixel_spacing_mm, series_instance_uid=series_instance_uid)
     try:
         files = [file.read_bytes() for file in _files(path)]
-        model = open_session(settings)
+        session = ModelSession.open(settings.model, settings.device, settings.threads)
+        model = Batcher(session, settings.batch_slices)
         with Bar(console=console) as bar:
             task = bar.add_task("slices", total=None)
             result = run(
@@ -178,15 +191,6 @@ def _refuse_open_doors(settings: Settings) -> None:
         err=True,
     )
     raise typer.Exit(1)
-
-
-def _spool_under(data_dir: Path) -> None:
-    """Uploads above 1 MiB wait in a folder that only this user can read."""
-    spool = data_dir / "uploads"
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    data_dir.chmod(0o700)
-    spool.mkdir(mode=0o700, exist_ok=True)
-    tempfile.tempdir = str(spool.resolve())
 
 
 def _files(path: Path) -> Iterator[Path]:

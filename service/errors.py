@@ -4,6 +4,8 @@
     |-- BadRequest                 the client can mend it
     |   |-- EmptyInput, InvalidParameter, UnsafeArchive                             400
     |   |-- NotAcceptable                                                          406
+    |   |-- UploadTimeout                                                          408
+    |   |-- IdempotencyConflict, NoResult, Cancelled                               409
     |   |-- RequestTooLarge, ArchiveTooLarge, TooManyFiles, TooManyVoxels          413
     |   |-- UnsupportedMediaType, UnknownFormat, UnsupportedTransferSyntax         415
     |   `-- UnreadableFile, NoCtSeries, WrongModality, InconsistentSeries,
@@ -12,7 +14,8 @@
     |-- NotFound                                                                   404
     |-- MethodNotAllowed                                                           405
     |-- InternalError              a defect of the service                         500
-    |-- Busy, ModelNotReady                                                        503
+    |-- Busy, ModelNotReady, DeadlineExceeded, ShuttingDown                        503
+    |-- StorageFull                                                                507
     `-- StartupError               ends the process before it serves
         |-- DeviceUnavailable
         `-- InvalidModel           the service lives, and is never ready
@@ -61,6 +64,30 @@ class NotAcceptable(BadRequest):
     code = "not_acceptable"
     status = HTTPStatus.NOT_ACCEPTABLE
     title = "None of the accepted media types can be produced."
+
+
+class UploadTimeout(BadRequest):
+    code = "upload_timeout"
+    status = HTTPStatus.REQUEST_TIMEOUT
+    title = "The request's body did not arrive in time."
+
+
+class IdempotencyConflict(BadRequest):
+    code = "idempotency_conflict"
+    status = HTTPStatus.CONFLICT
+    title = "The Idempotency-Key was used before, for another request."
+
+
+class NoResult(BadRequest):
+    code = "no_result"
+    status = HTTPStatus.CONFLICT
+    title = "The segmentation has no result, or none yet."
+
+
+class Cancelled(BadRequest):
+    code = "cancelled"
+    status = HTTPStatus.CONFLICT
+    title = "The segmentation was cancelled before it was done."
 
 
 class RequestTooLarge(BadRequest):
@@ -189,6 +216,24 @@ class ModelNotReady(ServiceError):
     title = "The model is not ready."
 
 
+class DeadlineExceeded(ServiceError):
+    code = "deadline_exceeded"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "The answer took longer than the service allows."
+
+
+class ShuttingDown(ServiceError):
+    code = "shutting_down"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "The service is ending; what it keeps will go on when it starts again."
+
+
+class StorageFull(ServiceError):
+    code = "storage_full"
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+    title = "The service has no room left to store data."
+
+
 class InternalError(ServiceError):
     code = "internal_error"
     status = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -209,3 +254,13 @@ class DeviceUnavailable(StartupError):
 class InvalidModel(StartupError):
     code = "invalid_model"
     title = "The model file is missing, damaged, or not what its contract says."
+
+
+def with_code(code: str, detail: str) -> ServiceError:
+    """The error of a stable code. Raises `KeyError` for a code that there is not."""
+    kinds: list[type[ServiceError]] = [ServiceError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        if getattr(kind, "code", None) == code:
+            return kind(detail)
+    raise KeyError(code)

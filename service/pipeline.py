@@ -1,17 +1,18 @@
 """The whole flow: bytes, scan, labels, findings, contours; then whatever the caller wants of them.
 
-decode -> segment -> measure -> trace -> (document | SEG | NIfTI | pictures | everything)
+inspect -> read -> label -> clean up -> measure -> trace -> (document | SEG | NIfTI | pictures)
 """
 
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 from service.contours import Contour, trace
-from service.decode import decode
+from service.decode import Readable, inspect
 from service.decode.archive import ArchiveLimits
 from service.decode.options import DecodeOptions
 from service.encode import document
@@ -21,9 +22,11 @@ from service.encode.nifti import mask_nii_gz
 from service.encode.png import mask_png, overlay_pngs, preview_png
 from service.findings import Measured, measure
 from service.inference.postprocess import Rules
-from service.inference.segment import Progress, Segmentation, Segmenter, segment
+from service.inference.segment import Segmentation, Segmenter, clean_up, label
+from service.inference.work import Labelled, Progress
 from service.settings import Settings
-from service.volume import HounsfieldWindow
+from service.stopping import StopSignal
+from service.volume import HounsfieldWindow, Scan
 
 T = TypeVar("T")
 
@@ -50,24 +53,69 @@ class Result:
     timings_s: dict[str, float]
 
 
+class Run:
+    """One request on its way: each stage is timed, and none begins once the request is stopped."""
+
+    def __init__(
+        self,
+        options: Options,
+        model: Segmenter,
+        stop: StopSignal | None = None,
+        progress: Progress | None = None,
+        on_stage: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`progress` hears of labelled slices, `on_stage` of each stage as it begins."""
+        self.stop = stop or StopSignal()
+        self.timings_s: dict[str, float] = {}
+        self._options = options
+        self._model = model
+        self._progress = progress
+        self._on_stage = on_stage
+
+    def inspect(self, files: Iterable[bytes], settings: Settings) -> Readable:
+        """Check all but the pixels. Raises `BadRequest` for what the files hold."""
+        options = _decode_options(self._options, self._model, settings)
+        return self._stage("inspect", lambda: inspect(files, options))
+
+    def read(self, readable: Readable) -> Scan:
+        """Decode the pixels."""
+        return self._stage("read", readable.read)
+
+    def label(self, scan: Scan) -> Labelled:
+        """What the model says of each slice."""
+        return self._stage("label", lambda: label(scan, self._model, self.stop, self._progress))
+
+    def finish(self, scan: Scan, labelled: Labelled) -> Result:
+        """From the model's labels to findings and contours."""
+        model, rules = self._model, self._options.rules
+        segmentation = self._stage(
+            "clean_up", lambda: clean_up(scan, labelled, model.contract, rules)
+        )
+        measured = self._stage("measure", lambda: measure(segmentation))
+        contours = self._stage("trace", lambda: trace(segmentation.labels, measured.lesion_ids))
+        identity = fingerprint(scan, model.sha256, model.provider, rules)
+        return Result(segmentation, measured, contours, model, identity, self.timings_s)
+
+    def _stage(self, name: str, work: Callable[[], T]) -> T:
+        self.stop.check()
+        self._on_stage(name)
+        started = time.perf_counter()
+        done = work()
+        self.timings_s[name] = time.perf_counter() - started
+        return done
+
+
 def run(
-    files: Sequence[bytes],
+    files: Iterable[bytes],
     options: Options,
     model: Segmenter,
     settings: Settings,
     progress: Progress | None = None,
 ) -> Result:
     """Take the files of one request through the flow. Raises `BadRequest` for what they hold."""
-    stage = _Stages()
-    scan = stage("decode", lambda: decode(files, _decode_options(options, model, settings)))
-    segmentation = stage(
-        "segment",
-        lambda: segment(scan, model, options.rules, settings.batch_slices, progress),
-    )
-    measured = stage("measure", lambda: measure(segmentation))
-    contours = stage("trace", lambda: trace(segmentation.labels, measured.lesion_ids))
-    identity = fingerprint(scan, model.sha256, model.provider, options.rules)
-    return Result(segmentation, measured, contours, model, identity, stage.seconds)
+    stages = Run(options, model, progress=progress)
+    scan = stages.read(stages.inspect(files, settings))
+    return stages.finish(scan, stages.label(scan))
 
 
 def result_document(result: Result, with_mask: bool = False) -> document.ResultDocument:
@@ -87,18 +135,22 @@ def result_document(result: Result, with_mask: bool = False) -> document.ResultD
     )
 
 
-def dicom_seg(result: Result) -> bytes:
-    """The result as a DICOM SEG. Raises `NoDicomSource` where the source was not DICOM."""
+def dicom_seg(result: Result, made_at: datetime | None = None) -> bytes:
+    """The result as a DICOM SEG, dated `made_at`, else as its source, to be repeatable.
+
+    Raises `NoDicomSource` where the source was not DICOM.
+    """
     return segmentation_dcm(
         result.segmentation,
         result.measured,
         result.model.contract,
         result.fingerprint,
+        made_at,
     )
 
 
-def outputs(result: Result) -> Iterator[tuple[str, bytes]]:
-    """Every output as (name, bytes), one after the other: what a folder or an archive holds."""
+def documents(result: Result, made_at: datetime | None = None) -> Iterator[tuple[str, bytes]]:
+    """The outputs about the whole scan as (name, bytes), one after the other."""
     segmentation, contract = result.segmentation, result.model.contract
     whole = result_document(result).model_dump(mode="json")
     contours = whole.pop("contours")
@@ -106,9 +158,15 @@ def outputs(result: Result) -> Iterator[tuple[str, bytes]]:
     yield "contours.json", _json({"contours": contours})
     yield "mask.nii.gz", mask_nii_gz(segmentation)
     if segmentation.scan.source.datasets:
-        yield "mask.dcm", dicom_seg(result)
+        yield "mask.dcm", dicom_seg(result, made_at)
     caption = f"{contract.name} {contract.version}: AI result, research use, not for diagnosis"
     yield "preview.png", preview_png(segmentation, contract.window, caption)
+
+
+def outputs(result: Result) -> Iterator[tuple[str, bytes]]:
+    """Every output as (name, bytes): what a folder or an archive holds."""
+    yield from documents(result)
+    segmentation, contract = result.segmentation, result.model.contract
     for index in range(segmentation.labels.spatial_shape[0]):
         yield f"masks/{index:04d}.png", mask_png(segmentation.labels, index)
     for index, overlay in enumerate(overlay_pngs(segmentation, contract.window)):
@@ -140,16 +198,3 @@ def _mask_document(result: Result) -> document.MaskDocument:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, indent=1).encode()
-
-
-class _Stages:
-    """Times each stage as it runs."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def __call__(self, name: str, work: Callable[[], T]) -> T:
-        started = time.perf_counter()
-        done = work()
-        self.seconds[name] = time.perf_counter() - started
-        return done

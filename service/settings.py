@@ -26,7 +26,12 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         Path("data"),
-        description="Folder for uploads above 1 MiB while their request lasts; mode 0700.",
+        description="Folder for uploads, jobs and results; mode 0700.",
+    )
+    min_free_bytes: int = Field(
+        32 * 1024**2,
+        ge=0,
+        description="Free bytes of that folder's disk below which nothing new is accepted.",
     )
     model: Path = Field(
         MODELS_FOLDER / "liver-tumor.onnx", description="ONNX model with its contract inside."
@@ -42,13 +47,31 @@ class Settings(BaseSettings):
         4, ge=1, le=64, description="Slices in one inference; more cost memory, few cost speed."
     )
     max_running: int = Field(
-        2, ge=1, le=64, description="Requests worked on at once; each holds its volume in memory."
+        2, ge=1, le=64, description="Volumes worked on at once; each is held in memory."
     )
     max_waiting: int = Field(
         16,
         ge=0,
         le=10_000,
         description="Requests that wait; above it 503, so that none waits long.",
+    )
+    max_jobs: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        description="Durable segmentations not yet finished; above it 503.",
+    )
+    deadline_s: float = Field(
+        600, gt=0, description="Seconds for one stateless answer, waiting included; then 503."
+    )
+    wait_s: float = Field(
+        30, ge=0, le=600, description="Seconds a durable POST waits for its result by default."
+    )
+    upload_grace_s: float = Field(
+        30, gt=0, description="Seconds before a body's rate of arrival counts."
+    )
+    min_upload_bytes_per_s: int = Field(
+        16 * 1024, ge=1, description="Slowest rate of arrival; a body below it ends with 408."
     )
     max_request_bytes: int = Field(
         GIB, ge=1, description="Bytes of one request's body; a CT of 1,500 slices has 0.8 GB."
@@ -62,3 +85,18 @@ class Settings(BaseSettings):
     max_voxels: int = Field(
         512 * 512 * 1500, ge=1, description="Voxels of one volume; bounds memory at 0.8 GB of HU."
     )
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where uploads wait while their request lasts."""
+        return self.data_dir / "uploads"
+
+    @property
+    def store_folder(self) -> Path:
+        """Where durable segmentations are kept."""
+        return self.data_dir / "segmentations"
+
+    @property
+    def jobs_database(self) -> Path:
+        """The SQLite file that says which job has got how far."""
+        return self.data_dir / "jobs.sqlite"

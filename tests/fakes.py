@@ -12,7 +12,7 @@ from service.inference.contract import (
     TrainingData,
     Validation,
 )
-from service.inference.session import Labelled
+from service.inference.work import Labelled, Work
 from service.volume import LIVER_LABEL, TUMOR_LABEL, HounsfieldWindow
 
 
@@ -43,7 +43,7 @@ def make_contract(**changes: object) -> ModelContract:
 
 
 class FakeSegmenter:
-    """Labels int16 HU [slices, rows, columns, context] by a rule; keeps what it was handed."""
+    """A model and a segmenter: labels int16 HU by a rule, and keeps what it was handed."""
 
     sha256 = "0" * 64
     provider = "FakeExecutionProvider"
@@ -53,8 +53,10 @@ class FakeSegmenter:
         self,
         rule: Callable[[np.ndarray], np.ndarray],
         contract: ModelContract | None = None,
+        batch_slices: int = 36,
     ) -> None:
         self.contract = contract or make_contract()
+        self._batch_slices = batch_slices
         self.handed: list[np.ndarray] = []
         self._rule = rule
 
@@ -62,6 +64,14 @@ class FakeSegmenter:
         self.handed.append(hu.copy())
         labels = self._rule(hu[..., hu.shape[-1] // 2]).astype(np.uint8)
         return Labelled(labels, np.where(labels == TUMOR_LABEL, 204, 13).astype(np.uint8))
+
+    def label(self, work: Work) -> None:
+        """As a batcher with one request: in order, in batches."""
+        for start in range(0, work.slices, self._batch_slices):
+            batch = slice(start, min(start + self._batch_slices, work.slices))
+            work.write(batch, self.run(work.read(batch)))
+            if work.progress is not None:
+                work.progress(batch.stop, work.slices)
 
 
 def by_threshold(hu: np.ndarray) -> np.ndarray:

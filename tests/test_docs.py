@@ -63,21 +63,20 @@ def examples() -> list[str]:
 
 
 def test_examples_run(tmp_path: Path) -> None:
-    """README's commands, word for word, against a running service, on the phantom."""
+    """README's commands, word for word, in one shell against a running service."""
     with running_service(device="cpu") as address:
-        for block in examples():
-            script = block.replace("http://127.0.0.1:8000", address)
-            script = script.replace(".venv/bin/python", shlex.quote(sys.executable))
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", script],
-                cwd=tmp_path,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-            )
-            assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        script = "\n".join(examples()).replace("http://127.0.0.1:8000", address)
+        script = script.replace(".venv/bin/python", shlex.quote(sys.executable))
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert (tmp_path / "liver.seg.dcm").stat().st_size > 1000
     assert (tmp_path / "everything.zip").stat().st_size > 1000
     assert '"volume_ml"' in (tmp_path / "result.json").read_text()

@@ -1,4 +1,4 @@
-"""Is the process alive, and is its model ready."""
+"""Is the process alive, and can it take work."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from service.api.openapi import problems
 from service.api.resources import Resources, resources
-from service.errors import ModelNotReady
+from service.errors import ModelNotReady, ShuttingDown, StorageFull
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -36,11 +36,15 @@ async def live() -> Live:
 @router.get(
     "/ready",
     operation_id="health_ready",
-    summary="The model is ready",
-    responses=problems(ModelNotReady),
+    summary="The service can take work",
+    responses=problems(ModelNotReady, ShuttingDown, StorageFull),
 )
 async def ready(service: Annotated[Resources, Depends(resources)]) -> Ready:
+    """Ready to take work: the model passed its self-test, and there is room to store results."""
+    service.check_accepting()
     model = service.ready_model()
+    service.ready_jobs()
+    service.store.check_space()
     return Ready(
         model=model.contract.name,
         version=model.contract.version,

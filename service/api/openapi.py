@@ -7,9 +7,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service import __version__
-from service.api.parameters import SegmentParameters
+from service.api.form import FILES_FIELD
+from service.api.parameters import PipelineParameters, SegmentParameters
 from service.api.problems import MEDIA_TYPE, Problem
-from service.api.uploads import BODY_MEDIA_TYPES, FILES_FIELD
+from service.api.uploads import BODY_MEDIA_TYPES
 from service.errors import ServiceError
 
 TITLE = "Liver tumour segmentation"
@@ -45,10 +46,27 @@ def _subclasses(error: type[ServiceError]) -> list[type[ServiceError]]:
     return found
 
 
-def _properties() -> dict[str, dict[str, Any]]:
+def upload(parameters: type[PipelineParameters], *more: dict[str, Any]) -> dict[str, Any]:
+    """A POST's parameters and body: images, with the parameters in the query or the form."""
+    properties = _properties(parameters)
+    return {
+        "parameters": [
+            *(_parameter(name, "query", schema) for name, schema in properties.items()),
+            *more,
+        ],
+        "requestBody": _body(properties),
+    }
+
+
+def header(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A request header that FastAPI is not asked to read."""
+    return _parameter(name, "header", {**schema, "description": description})
+
+
+def _properties(parameters: type[PipelineParameters]) -> dict[str, dict[str, Any]]:
     """Each parameter's schema, without the null that stands for its absence."""
     properties = {}
-    for name, schema in SegmentParameters.model_json_schema()["properties"].items():
+    for name, schema in parameters.model_json_schema()["properties"].items():
         plain = {key: value for key, value in schema.items() if key not in ("anyOf", "title")}
         if "anyOf" in schema:
             plain |= next(kind for kind in schema["anyOf"] if kind.get("type") != "null")
@@ -57,37 +75,38 @@ def _properties() -> dict[str, dict[str, Any]]:
     return properties
 
 
-def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _parameter(name: str, place: str, schema: dict[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in schema.items() if key != "description"}
     description = schema["description"]
     return {
         "name": name,
-        "in": "query",
+        "in": place,
         "required": False,
         "description": description,
         "schema": rest,
     }
 
 
-SEGMENT_PARAMETERS = [_parameter(name, schema) for name, schema in _properties().items()]
-
-SEGMENT_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": [FILES_FIELD],
-                "additionalProperties": False,
-                "properties": {
-                    FILES_FIELD: {"type": "array", "minItems": 1, "items": _BINARY},
-                    **_properties(),
-                },
-            }
+def _body(properties: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    form = {
+        "type": "object",
+        "required": [FILES_FIELD],
+        "additionalProperties": False,
+        "properties": {
+            FILES_FIELD: {"type": "array", "minItems": 1, "items": _BINARY},
+            **properties,
         },
-        **{media_type: {"schema": _BINARY} for media_type in BODY_MEDIA_TYPES},
-    },
-}
+    }
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": form},
+            **{media_type: {"schema": _BINARY} for media_type in BODY_MEDIA_TYPES},
+        },
+    }
+
+
+SEGMENT = upload(SegmentParameters)
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -4,12 +4,13 @@ A defect is answered here and not by the framework, which would log its message;
 a value of a file, and that may be a patient's.
 """
 
-import logging
 import re
+import time
 import uuid
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import respond
@@ -18,13 +19,16 @@ from service.logs import place_of
 
 HEADER = "X-Request-ID"
 
+CLIENT_LEFT = 499
+"""How a request without an answer is counted: its client closed the connection."""
+
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Outermost:
-    """Puts the request's id into its state and the answer's headers; turns a defect into a 500."""
+    """Gives each request an id, an answer whatever happens, a line in the log, and its metrics."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -36,24 +40,38 @@ class Outermost:
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if _PLAIN.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
+        started_at, status = time.perf_counter(), CLIENT_LEFT
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Cache-Control"] = "no-store"
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_with_id)
-        except Exception as error:
-            _log.error("request %s failed: %s", request_id, place_of(error))
-            if not started:
-                answer = respond(
-                    InternalError("Please report the request's id."), HTTPConnection(scope)
-                )
-                await answer(scope, receive, send_with_id)
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                pass  # there is nobody to answer
+            except Exception as error:
+                _log.error("request failed", place=place_of(error))
+                if status == CLIENT_LEFT:
+                    answer = respond(
+                        InternalError("Please report the request's id."), HTTPConnection(scope)
+                    )
+                    await answer(scope, receive, send_with_id)
+            finally:
+                self._count(scope, status, time.perf_counter() - started_at)
+
+    @staticmethod
+    def _count(scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unknown")
+        method = scope["method"] if route != "unknown" else "unknown"
+        metrics = scope["app"].state.resources.metrics
+        metrics.requests.labels(method, route, status).inc()
+        metrics.request_seconds.labels(route).observe(seconds)
+        _log.info("request", method=method, route=route, status=status, seconds=round(seconds, 4))

@@ -18,14 +18,11 @@ AnswerType = Literal["application/json", "application/dicom", "application/zip"]
 ANSWER_TYPES: tuple[AnswerType, ...] = ("application/json", "application/dicom", "application/zip")
 
 
-class SegmentParameters(BaseModel):
-    """Parameters of `POST /v1/segment`; a name that is not one of them is refused."""
+class PipelineParameters(BaseModel):
+    """What decides a result; a name that is not one of these is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    include: Literal["mask"] | None = Field(
-        None, description="`mask`: put the mask into the JSON answer, as base64."
-    )
     series_instance_uid: str | None = Field(
         None,
         pattern=r"^[0-9.]{1,64}$",
@@ -96,6 +93,14 @@ class SegmentParameters(BaseModel):
                 small_lesions=self.drop_small_lesions,
             ),
         )
+
+
+class SegmentParameters(PipelineParameters):
+    """Parameters of `POST /v1/segment`."""
+
+    include: Literal["mask"] | None = Field(
+        None, description="`mask`: put the mask into the JSON answer, as base64."
+    )
 
 
 def answer_type(accept: str) -> AnswerType:

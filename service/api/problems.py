@@ -1,5 +1,7 @@
 """Errors as RFC 9457 problem documents; the only place that knows both errors and HTTP."""
 
+from http import HTTPStatus
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -10,10 +12,8 @@ from starlette.responses import Response
 
 from service.errors import (
     BadRequest,
-    Busy,
     InvalidParameter,
     MethodNotAllowed,
-    ModelNotReady,
     NotFound,
     ServiceError,
 )
@@ -53,7 +53,7 @@ def respond(error: ServiceError, request: HTTPConnection) -> JSONResponse:
         request_id=request.state.request_id,
     )
     headers = {}
-    if isinstance(error, Busy | ModelNotReady):
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, BadRequest):
         # The body may not have been read to its end, so the connection cannot be used again.

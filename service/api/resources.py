@@ -1,31 +1,85 @@
-"""What a running service holds: its settings, its model once it is ready, its admission."""
+"""What a running service holds: settings, admission, and its model and jobs once they are ready."""
 
+import asyncio
 from dataclasses import dataclass
 
+import anyio
 from fastapi import Request
 
-from service.api.admission import Admission
-from service.errors import ModelNotReady, StartupError
-from service.inference.segment import Segmenter
+from service.admission import SMALL_PLACES, Admission
+from service.errors import ModelNotReady, ShuttingDown, StartupError
+from service.inference.batching import Batcher
+from service.jobs.jobs import Jobs
+from service.metrics import Metrics
 from service.settings import Settings
+from service.store import Store
+
+ACCEPTED_AT_ONCE = 4
+"""Uploads whose headers are checked at once; each is decompressed in memory meanwhile."""
 
 
 @dataclass
 class Resources:
-    """Made in the lifespan. `model` is None until it is ready; `failure` says why it never will."""
+    """Made in the lifespan. `model` and `jobs` are None until the model is ready.
+
+    `failure` says why it never will be; `draining` is set once the service is asked to end.
+    `threads` is for whole requests, `accepting` for the checks before a durable one is accepted.
+    """
 
     settings: Settings
+    store: Store
+    metrics: Metrics
     admission: Admission
-    model: Segmenter | None = None
+    threads: anyio.CapacityLimiter
+    accepting: anyio.CapacityLimiter
+    loop: asyncio.AbstractEventLoop
+    draining: asyncio.Event
+    model: Batcher | None = None
+    jobs: Jobs | None = None
     failure: StartupError | None = None
 
-    def ready_model(self) -> Segmenter:
+    @classmethod
+    def of(cls, settings: Settings) -> "Resources":
+        """Everything but the model, and the folders for it; call in the event loop."""
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.data_dir.chmod(0o700)
+        settings.spool_folder.mkdir(mode=0o700, exist_ok=True)
+        # One thread for each request that may have a place, since waiting for a turn holds one.
+        threads = settings.max_running + settings.max_waiting + SMALL_PLACES
+        return cls(
+            settings=settings,
+            store=Store(settings.store_folder, settings.min_free_bytes),
+            metrics=Metrics(),
+            admission=Admission(settings.max_running, settings.max_waiting),
+            threads=anyio.CapacityLimiter(threads),
+            accepting=anyio.CapacityLimiter(ACCEPTED_AT_ONCE),
+            loop=asyncio.get_running_loop(),
+            draining=asyncio.Event(),
+        )
+
+    def ready_model(self) -> Batcher:
         """The model. Raises `ModelNotReady`, naming the failure's code where there is one."""
         if self.model is not None:
             return self.model
         if self.failure is not None:
             raise ModelNotReady(f"{self.failure.title} ({self.failure.code}) {self.failure}")
         raise ModelNotReady("The model is being loaded.")
+
+    def ready_jobs(self) -> Jobs:
+        """The durable segmentations. Raises `ModelNotReady`."""
+        self.ready_model()
+        if self.jobs is None:
+            raise ModelNotReady("The jobs are being opened.")
+        return self.jobs
+
+    def drain(self) -> None:
+        """The service is to end: from any thread, or from a signal's handler."""
+        self.loop.call_soon_threadsafe(self.draining.set)
+
+    def check_accepting(self) -> None:
+        """Raise `ShuttingDown` once the service is asked to end: it takes nothing new."""
+        if self.draining.is_set():
+            raise ShuttingDown("Expected a service that goes on, found it ending.")
 
 
 def resources(request: Request) -> Resources:

@@ -5,18 +5,27 @@ import zipfile
 from collections.abc import Iterable
 from typing import Annotated
 
+import anyio.to_thread
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from service.api.openapi import SEGMENT_BODY, SEGMENT_PARAMETERS, problems
+from service.api.leaving import stopped_when_left
+from service.api.openapi import SEGMENT, problems
 from service.api.parameters import AnswerType, SegmentParameters, answer_type
 from service.api.resources import Resources, resources
-from service.api.uploads import Upload, read_upload
+from service.api.uploads import Upload, receive
 from service.encode.document import ResultDocument
-from service.errors import BadRequest, Busy, ModelNotReady
+from service.errors import (
+    BadRequest,
+    Busy,
+    DeadlineExceeded,
+    ModelNotReady,
+    ShuttingDown,
+    StorageFull,
+)
 from service.inference.segment import Segmenter
-from service.pipeline import dicom_seg, outputs, result_document, run
-from service.settings import Settings
+from service.pipeline import Result, Run, dicom_seg, outputs, result_document
+from service.stopping import StopSignal
 
 router = APIRouter(prefix="/v1", tags=["segment"])
 
@@ -37,23 +46,29 @@ _COMPRESSED = (".png", ".gz")
                 "application/zip": {"schema": {"type": "string", "format": "binary"}},
             },
         },
-        **problems(BadRequest, Busy, ModelNotReady),
+        **problems(BadRequest, Busy, DeadlineExceeded, ModelNotReady, ShuttingDown, StorageFull),
     },
-    openapi_extra={"parameters": SEGMENT_PARAMETERS, "requestBody": SEGMENT_BODY},
+    openapi_extra=SEGMENT,
 )
 async def segment(request: Request, service: Annotated[Resources, Depends(resources)]) -> Response:
-    """Accepts DICOM (files or a zip), NIfTI, PNG and JPEG, told apart by their content.
+    """Images in, the whole answer in the response, nothing kept.
 
-    Research use only: not a medical device, not for diagnosis.
+    Takes every format that the service knows, told apart by content. Research use only: not a
+    medical device, not for diagnosis.
     """
+    service.check_accepting()
     model = service.ready_model()
     wanted = answer_type(request.headers.get("accept", ""))
-    with service.admission.place():
-        upload = await read_upload(request, service.settings)
+    service.admission.check()
+    async with receive(request, service.settings) as upload:
         parameters = SegmentParameters.of(request, upload.fields)
-        return await service.admission.work(
-            lambda: _answer(upload, parameters, wanted, model, service.settings)
-        )
+        stop = StopSignal(service.settings.deadline_s)
+        with service.admission.place():
+            async with stopped_when_left(request, stop):
+                return await anyio.to_thread.run_sync(
+                    lambda: _answer(upload, parameters, wanted, model, service, stop),
+                    limiter=service.threads,
+                )
 
 
 def _answer(
@@ -61,16 +76,27 @@ def _answer(
     parameters: SegmentParameters,
     wanted: AnswerType,
     model: Segmenter,
-    settings: Settings,
+    service: Resources,
+    stop: StopSignal,
 ) -> Response:
-    result = run(upload.files, parameters.options(), model, settings)
+    run = Run(parameters.options(), model, stop)
+    with service.admission.turn(upload.total_bytes, stop) as turn:
+        readable = run.inspect(upload.files(), service.settings)
+        turn.settle(readable.voxels, stop)
+        scan = run.read(readable)
+        result = run.finish(scan, run.label(scan))
+        service.metrics.observe_stages(result.timings_s)
+        return _encoded(result, wanted, with_mask=parameters.include == "mask")
+
+
+def _encoded(result: Result, wanted: AnswerType, with_mask: bool) -> Response:
     match wanted:
         case "application/dicom":
             return _attachment(dicom_seg(result), wanted, "mask.dcm")
         case "application/zip":
             return _attachment(_zip(outputs(result)), wanted, "result.zip")
         case _:
-            document = result_document(result, with_mask=parameters.include == "mask")
+            document = result_document(result, with_mask)
             return Response(document.model_dump_json(), media_type=wanted)
 
 

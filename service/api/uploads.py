@@ -1,22 +1,19 @@
-"""A request's body to files and fields, bounded while it arrives."""
+"""A request's body to files and fields, bounded in bytes and in time while it arrives."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import anyio.to_thread
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
-from service.errors import (
-    BadRequest,
-    EmptyInput,
-    InvalidParameter,
-    RequestTooLarge,
-    TooManyFiles,
-    UnsupportedMediaType,
-)
+from service.api.form import FormReader
+from service.errors import EmptyInput, RequestTooLarge, UnsupportedMediaType, UploadTimeout
 from service.settings import Settings
+from service.spool import Spool
 
 BODY_MEDIA_TYPES = (
     "application/dicom",
@@ -28,97 +25,89 @@ BODY_MEDIA_TYPES = (
 )
 """Plain bodies; what they hold is found from the content, whichever of these they name."""
 
-FILES_FIELD = "files"
-_MAX_FIELDS = 32
-_MAX_FIELD_BYTES = 4096
+_INLINE_BYTES = 256 * 1024
+"""Up to this much is taken in on the event loop; more goes to a thread, since it goes to disk."""
 
 
 @dataclass(frozen=True)
 class Upload:
     """The files of one request, and the text fields beside them."""
 
-    files: tuple[bytes, ...]
+    spool: Spool
     fields: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def total_bytes(self) -> int:
+        return self.spool.total_bytes
 
-async def read_upload(request: Request, settings: Settings) -> Upload:
-    """Read a multipart form or a plain body.
+    def files(self) -> Iterator[bytes]:
+        """Each file's bytes, read as it is asked for."""
+        return self.spool.files()
+
+
+@asynccontextmanager
+async def receive(request: Request, settings: Settings) -> AsyncIterator[Upload]:
+    """Read a multipart form or a plain body; what was read is freed at the end of the block.
 
     Raises `UnsupportedMediaType`, `RequestTooLarge`, `TooManyFiles`, `InvalidParameter` for a form
-    that cannot be parsed or has files under another name, and `EmptyInput`.
+    that cannot be parsed or has files under another name, `UploadTimeout` for a body that arrives
+    too slowly, `StorageFull` and `EmptyInput`.
     """
-    content_type, _ = parse_options_header(request.headers.get("content-type", ""))
+    content_type, options = parse_options_header(request.headers.get("content-type", ""))
     media_type = content_type.decode("latin-1").lower()
-    if media_type == "multipart/form-data":
-        upload = await _read_form(request, settings)
-    elif media_type in BODY_MEDIA_TYPES:
-        chunks = [chunk async for chunk in _bounded(request, settings.max_request_bytes)]
-        upload = Upload((b"".join(chunks),))
-    else:
-        raise UnsupportedMediaType(
-            f"Expected multipart/form-data or one of {', '.join(BODY_MEDIA_TYPES)}, found another "
-            "Content-Type or none."
-        )
-    if not any(upload.files):
-        raise EmptyInput("Expected image data, found none.")
-    return upload
+    with Spool(settings.spool_folder) as spool:
+        if media_type == "multipart/form-data":
+            reader = FormReader(options.get(b"boundary", b""), spool, settings.max_files)
+            await _feed(request, settings, reader.feed)
+            fields = reader.finish()
+        elif media_type in BODY_MEDIA_TYPES:
+            spool.begin()
+            await _feed(request, settings, spool.write)
+            fields = ()
+        else:
+            raise UnsupportedMediaType(
+                f"Expected multipart/form-data or one of {', '.join(BODY_MEDIA_TYPES)}, found "
+                "another Content-Type or none."
+            )
+        if not spool.total_bytes:
+            raise EmptyInput("Expected image data, found none.")
+        yield Upload(spool, fields)
 
 
-async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks; stops a body that is too long as soon as that is known."""
+async def _feed(request: Request, settings: Settings, take: Callable[[bytes], None]) -> None:
+    """Hand the body on in large pieces, so that few of them need a thread."""
+    waiting, size = [], 0
+    async for chunk in _bounded(request, settings):
+        waiting.append(chunk)
+        size += len(chunk)
+        if size > _INLINE_BYTES:
+            await anyio.to_thread.run_sync(take, b"".join(waiting))
+            waiting, size = [], 0
+    if waiting:
+        take(b"".join(waiting))
+
+
+async def _bounded(request: Request, settings: Settings) -> AsyncIterator[bytes]:
+    """The body's chunks; ends a body that is too long, or too slow, as soon as that is known."""
+    max_bytes = settings.max_request_bytes
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise RequestTooLarge(f"Expected at most {max_bytes} bytes, found {int(declared)}.")
-    received = 0
-    async for chunk in request.stream():
+    started, received = time.monotonic(), 0
+    chunks = request.stream()
+    while True:
+        due = started + settings.upload_grace_s + received / settings.min_upload_bytes_per_s
+        try:
+            async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            raise UploadTimeout(
+                f"Expected {settings.min_upload_bytes_per_s} bytes a second after the first "
+                f"{settings.upload_grace_s:g} s, found fewer."
+            ) from error
+        if chunk is None:
+            return
         received += len(chunk)
         if received > max_bytes:
             raise RequestTooLarge(f"Expected at most {max_bytes} bytes, found more.")
         yield chunk
-
-
-async def _read_form(request: Request, settings: Settings) -> Upload:
-    parser = MultiPartParser(
-        request.headers,
-        _form_chunks(request, settings.max_request_bytes),
-        max_files=settings.max_files,
-        max_fields=_MAX_FIELDS,
-        max_part_size=_MAX_FIELD_BYTES,
-    )
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise _form_error(error, settings) from error
-    try:
-        return await _form_content(form)
-    finally:
-        await form.close()
-
-
-async def _form_chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks, with an error that makes the parser close the files it has begun."""
-    try:
-        async for chunk in _bounded(request, max_bytes):
-            yield chunk
-    except RequestTooLarge as error:
-        raise MultiPartException(str(error)) from error
-
-
-def _form_error(error: MultiPartException, settings: Settings) -> BadRequest:
-    if isinstance(error.__cause__, RequestTooLarge):
-        return error.__cause__
-    if error.message.startswith("Too many files"):
-        return TooManyFiles(f"Expected at most {settings.max_files} files, found more.")
-    return InvalidParameter("Expected a multipart form, found one that is malformed.")
-
-
-async def _form_content(form: FormData) -> Upload:
-    files, fields = [], []
-    for name, value in form.multi_items():
-        if not isinstance(value, UploadFile):
-            fields.append((name, value))
-        elif name == FILES_FIELD:
-            files.append(await value.read())
-        else:
-            raise InvalidParameter(f"Expected files in {FILES_FIELD}, found another field.")
-    return Upload(tuple(files), tuple(fields))

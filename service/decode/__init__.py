@@ -1,7 +1,7 @@
 """Bytes to a scan, by content and never by file name."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from service.decode import dicom, image, nifti
 from service.decode.archive import expand
@@ -12,13 +12,26 @@ from service.notices import Notice
 from service.volume import Scan
 
 
-def decode(files: Sequence[bytes], options: DecodeOptions) -> Scan:
+@dataclass(frozen=True)
+class Readable:
+    """Files whose container, headers and geometry were checked; `read` decodes their pixels."""
+
+    voxels: int
+    read: Callable[[], Scan]
+
+
+def inspect(files: Iterable[bytes], options: DecodeOptions) -> Readable:
+    scan = decode(files, options)
+    return Readable(scan.volume.array.size, lambda: scan)
+
+
+def decode(files: Iterable[bytes], options: DecodeOptions) -> Scan:
     """Turn the files of one request into one scan.
 
     Archives are opened first. DICOM wins over other files beside it, which are left out with a
     notice; otherwise there must be exactly one NIfTI file or one image. Raises `BadRequest`.
     """
-    members = expand(files, options.archive)
+    members = expand(list(files), options.archive)
     if not members:
         raise EmptyInput("Expected image data, found no file with any content.")
     by_kind: dict[FileKind, list[bytes]] = {}

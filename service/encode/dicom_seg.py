@@ -5,6 +5,7 @@ tracking identifier of its own. A result without liver or lesions is a valid obj
 """
 
 import io
+from datetime import datetime
 
 import highdicom
 import numpy as np
@@ -34,10 +35,12 @@ def segmentation_dcm(
     measured: Measured,
     contract: ModelContract,
     fingerprint: str,
+    made_at: datetime | None = None,
 ) -> bytes:
     """The SEG as a DICOM file. Raises `NoDicomSource` where the source was not DICOM.
 
-    UIDs follow from `fingerprint`, dates from the source: the same request gives the same bytes.
+    UIDs follow from `fingerprint`, dates are those of `made_at`, else the source's: the same
+    arguments give the same bytes.
     """
     source = segmentation.scan.source
     if not source.datasets:
@@ -63,7 +66,8 @@ def segmentation_dcm(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description="AI liver and tumours (research)",
     )
-    _make_repeatable(seg, fingerprint, *content_moment(segmentation.scan))
+    moment = content_moment(segmentation.scan) if made_at is None else _moment(made_at)
+    _make_repeatable(seg, fingerprint, *moment)
     buffer = io.BytesIO()
     seg.save_as(buffer)
     return buffer.getvalue()
@@ -110,6 +114,11 @@ def _description(
 
 def _code(code: Code) -> DicomCode:
     return DicomCode(code.value, code.scheme, code.meaning)
+
+
+def _moment(made_at: datetime) -> tuple[str, str]:
+    """Date and time as DICOM writes them (DA, TM)."""
+    return made_at.strftime("%Y%m%d"), made_at.strftime("%H%M%S")
 
 
 def _make_repeatable(seg: Dataset, fingerprint: str, date: str, time: str) -> None:

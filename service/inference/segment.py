@@ -1,6 +1,5 @@
 """A scan to labels on the scan's own grid, whatever its orientation."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,12 +11,10 @@ from numpy.typing import NDArray
 from service.errors import NoGeometry
 from service.inference.contract import Context, ModelContract
 from service.inference.postprocess import Grid, Removal, Rules, postprocess
-from service.inference.session import Labelled
+from service.inference.work import Labelled, Progress, Work
 from service.notices import Notice
+from service.stopping import StopSignal
 from service.volume import LIVER_LABEL, Canonical, Scan, to_canonical
-
-Progress = Callable[[int, int], None]
-"""Called with slices done and slices in all."""
 
 _LONGEST_SIDE_PX = 4096
 """Of a slice with oblong pixels once they are square; bounds the memory of a batch."""
@@ -27,7 +24,7 @@ _SQUARE_TOLERANCE = 0.02
 
 
 class Segmenter(Protocol):
-    """What labels batches of slices: a model's session, or a fake in tests."""
+    """What labels the slices of a request: the batcher around a model, or a fake in tests."""
 
     @property
     def contract(self) -> ModelContract: ...
@@ -41,8 +38,8 @@ class Segmenter(Protocol):
     @property
     def device(self) -> str: ...
 
-    def run(self, hu: NDArray[np.int16]) -> Labelled:
-        """Label int16 Hounsfield units [slices, rows, columns, context]."""
+    def label(self, work: Work) -> None:
+        """Read all slices of the work and write their labels."""
         ...
 
 
@@ -61,14 +58,49 @@ def segment(
     scan: Scan,
     model: Segmenter,
     rules: Rules,
-    batch_slices: int,
+    stop: StopSignal | None = None,
     progress: Progress | None = None,
 ) -> Segmentation:
     """Turn the scan to the model's orientation, label its slices, clean up, and turn back."""
+    labelled = label(scan, model, stop, progress)
+    return clean_up(scan, labelled, model.contract, rules)
+
+
+def label(
+    scan: Scan,
+    model: Segmenter,
+    stop: StopSignal | None = None,
+    progress: Progress | None = None,
+) -> Labelled:
+    """What the model says of each slice, on the canonical grid, before any rule."""
+    canonical = to_canonical(scan.volume).volume
+    hu = np.asarray(canonical.array, dtype=np.int16)
+    labelled = Labelled(np.zeros(hu.shape, np.uint8), np.zeros(hu.shape, np.uint8))
+    square = _SquarePixels.of(canonical)
+    context = model.contract.context
+    neighbours = _neighbours(len(hu), canonical.spacing[0], context)
+
+    def write(batch: slice, answer: Labelled) -> None:
+        labelled.labels[batch] = square.shrink(answer.labels)
+        labelled.tumor_probability[batch] = square.shrink(answer.tumor_probability)
+
+    work = Work(
+        slices=len(hu),
+        shape=(*(square.size or hu.shape[1:]), context.slices),
+        read=lambda batch: square.stretch(hu[neighbours[batch]]),
+        write=write,
+        stop=stop or StopSignal(),
+        progress=progress,
+    )
+    model.label(work)
+    return labelled
+
+
+def clean_up(scan: Scan, labelled: Labelled, contract: ModelContract, rules: Rules) -> Segmentation:
+    """Apply the rules to the model's labels, and turn them back to the scan's own grid."""
     canonical = to_canonical(scan.volume)
-    labelled = _label(canonical, model, batch_slices, progress)
-    labels, removals = postprocess(labelled.labels, _grid(scan, canonical, model.contract), rules)
-    notices = [*_field_of_view(scan, canonical, model.contract)]
+    labels, removals = postprocess(labelled.labels, _grid(scan, canonical, contract), rules)
+    notices = [*_field_of_view(scan, canonical, contract)]
     if not (labels >= LIVER_LABEL).any():
         notices.append(Notice("no_liver_found", "The model found no liver in the image."))
     return Segmentation(
@@ -78,28 +110,6 @@ def segment(
         removals=removals,
         notices=tuple(notices),
     )
-
-
-def _label(
-    canonical: Canonical, model: Segmenter, batch_slices: int, progress: Progress | None
-) -> Labelled:
-    hu = np.asarray(canonical.volume.array, dtype=np.int16)
-    labels = np.zeros(hu.shape, dtype=np.uint8)
-    probability = np.zeros(hu.shape, dtype=np.uint8)
-    square = _SquarePixels.of(canonical.volume)
-    neighbours = _neighbours(len(hu), canonical.volume.spacing[0], model.contract.context)
-    for batch in _batches(len(hu), batch_slices):
-        answer = model.run(square.stretch(hu[neighbours[batch]]))
-        labels[batch] = square.shrink(answer.labels)
-        probability[batch] = square.shrink(answer.tumor_probability)
-        if progress is not None:
-            progress(batch.stop, len(hu))
-    return Labelled(labels, probability)
-
-
-def _batches(slices: int, batch_slices: int) -> Iterator[slice]:
-    for start in range(0, slices, batch_slices):
-        yield slice(start, min(start + batch_slices, slices))
 
 
 def _neighbours(slices: int, spacing_mm: float, context: Context) -> NDArray[np.intp]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from service.errors import DeviceUnavailable, InvalidModel
 from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelContract
+from service.inference.work import Labelled
 from service.phantom import abdomen_hu
 from service.settings import DevicePolicy
 from service.volume import LIVER_LABEL, TUMOR_LABEL
@@ -21,14 +21,6 @@ CPU_PROVIDER = "CPUExecutionProvider"
 
 GPU_SUFFIX = ".gpu.onnx"
 """A float16 graph beside the model (`python -m export gpu`), taken where CUDA runs."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """One batch's answer: uint8 [slices, rows, columns] both; a probability of 1 is 255."""
-
-    labels: NDArray[np.uint8]
-    tumor_probability: NDArray[np.uint8]
 
 
 class ModelSession:

@@ -1,6 +1,9 @@
 """The committed contract is the application's, and the application keeps it."""
 
 import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import schemathesis
@@ -8,6 +11,7 @@ from conftest import ROOT
 from fakes import FakeSegmenter, by_threshold
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.python.asgi import ASGIClient, get_client
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -26,7 +30,9 @@ def as_is(_: object, value: object) -> bytes:
     return value if isinstance(value, bytes) else str(getattr(value, "data", value)).encode()
 
 
-APP = create_app(Settings(), lambda _: FakeSegmenter(by_threshold))
+FOLDER = tempfile.TemporaryDirectory()
+
+APP = create_app(Settings(data_dir=Path(FOLDER.name)), lambda _: FakeSegmenter(by_threshold))
 
 schema = schemathesis.openapi.from_asgi("/openapi.json", APP)
 
@@ -44,7 +50,10 @@ def test_operation_ids_are_stable() -> None:
         for operation in path.values()
     ]  # fmt: skip
     assert sorted(operations) == [
-        "get_model", "health_live", "health_ready", "list_models", "segment",
+        "cancel_segmentation", "create_segmentation", "delete_segmentation", "get_contours",
+        "get_image_nifti", "get_mask_dicom", "get_mask_nifti", "get_mask_png", "get_model",
+        "get_overlay_png", "get_preview", "get_segmentation", "health_live", "health_ready",
+        "list_models", "list_segmentations", "metrics", "segment",
     ]  # fmt: skip
 
 
@@ -65,11 +74,18 @@ def test_every_error_has_code_status_and_title(error: type[ServiceError]) -> Non
     assert codes.count(error.code) == 1
 
 
+@pytest.fixture(scope="module")
+def session() -> Iterator[ASGIClient]:
+    """The application, started once."""
+    with get_client(APP) as client:
+        yield client
+
+
 @schema.parametrize()
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-def test_generated_requests(case: schemathesis.Case) -> None:
+def test_generated_requests(case: schemathesis.Case, session: ASGIClient) -> None:
     """Schemathesis finds no 5xx, no undocumented status and no answer that breaks its schema."""
-    response = case.call()
+    response = case.call(session=session)
     case.validate_response(
         response,
         checks=[

@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import logging
 import threading
 import zipfile
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydicom.uid import MRImageStorage
 
 from service.api.app import create_app
 from service.errors import InvalidModel
+from service.logs import write_json
 from service.phantom import Phantom
 from service.phantom_files import PHANTOM_NAME, nifti_bytes
 from service.settings import Settings
@@ -70,7 +72,7 @@ def test_answer_has_everything(client: TestClient, study: bytes, phantom: Phanto
     contour = next(item for item in answer["contours"] if item["lesion_id"] == 1)
     assert contour["sop_instance_uid"] == uids[contour["slice"]]
     assert len(contour["polygons"][0]["exterior_mm"]) == len(contour["polygons"][0]["exterior_px"])
-    assert set(answer["timings_s"]) == {"decode", "segment", "measure", "trace"}
+    assert set(answer["timings_s"]) == {"inspect", "read", "label", "clean_up", "measure", "trace"}
     assert answer["mask"] is None
     assert "diagnosis" in answer["disclaimer"]
 
@@ -350,6 +352,8 @@ def test_defect_is_a_plain_500(settings: Settings, caplog: pytest.LogCaptureFixt
         raise RuntimeError("secret detail")
 
     app = create_app(settings, lambda _: FakeSegmenter(broken))
+    write_json()
+    logging.getLogger().addHandler(caplog.handler)
     with TestClient(app) as client:
         headers = {"Content-Type": "image/png", "X-Request-ID": "my-id"}
         response = client.post(URL, content=slice_png(), headers=headers)

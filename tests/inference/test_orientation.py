@@ -32,7 +32,7 @@ def as_dicom(volume: Volume) -> list[bytes]:
 def segmented(volume: Volume, model: FakeSegmenter, rules: Rules | None = None) -> Segmentation:
     spacing = volume.spacing
     source = SourceReference("nifti", (spacing[1], spacing[2]), spacing[0])
-    return segment(Scan(volume, source), model, rules or Rules(), batch_slices=7)
+    return segment(Scan(volume, source), model, rules or Rules())
 
 
 def test_there_are_48() -> None:

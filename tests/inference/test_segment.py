@@ -28,8 +28,8 @@ def test_fake_labels_by_threshold(clean_volume: Volume) -> None:
 @pytest.mark.parametrize("batch_slices", [1, 5, 36, 50])
 def test_batches_cover_every_slice_once(clean_volume: Volume, batch_slices: int) -> None:
     """The same labels whatever the size of the batches, with progress up to the end."""
-    model, seen = FakeSegmenter(by_threshold), []
-    found = segment(scan_of(clean_volume), model, OFF, batch_slices, lambda *at: seen.append(at))
+    model, seen = FakeSegmenter(by_threshold, batch_slices=batch_slices), []
+    found = segment(scan_of(clean_volume), model, OFF, progress=lambda *at: seen.append(at))
     assert np.array_equal(found.labels.array, by_threshold(np.asarray(clean_volume.array)))
     assert seen[-1] == (36, 36)
     assert max(len(batch) for batch in model.handed) <= batch_slices
@@ -38,7 +38,7 @@ def test_batches_cover_every_slice_once(clean_volume: Volume, batch_slices: int)
 def test_neighbours_by_distance(clean_volume: Volume) -> None:
     """Three slices of context 10 mm apart are two slices of 5 mm away; the ends repeat."""
     model = FakeSegmenter(by_threshold, middle_of_context(3, 10.0))
-    segment(scan_of(clean_volume), model, OFF, 8)
+    segment(scan_of(clean_volume), model, OFF)
     handed = np.concatenate(model.handed)
     slices = np.asarray(clean_volume.array)
     assert handed.shape == (36, 96, 96, 3)
@@ -54,7 +54,7 @@ def test_thick_sagittal_series_is_shown_in_proportion(clean_volume: Volume) -> N
     axial = clean_volume[:, :, ::2]  # columns twice as far apart as rows
     model = FakeSegmenter(right_half)
     sagittal = axial.to_patient_orientation("LFP")
-    found = segment(scan_of(sagittal), model, OFF, 36)
+    found = segment(scan_of(sagittal), model, OFF)
     assert model.handed[0].shape == (36, 96, 96, 1)
     assert found.labels.spatial_shape == sagittal.spatial_shape
     back = found.labels.to_patient_orientation("HPL").array
@@ -65,21 +65,21 @@ def test_thick_sagittal_series_is_shown_in_proportion(clean_volume: Volume) -> N
 def test_stretched_labels_are_those_of_the_source_pixels(clean_volume: Volume) -> None:
     """Stretched three times, every source pixel is the middle one of its three: nothing moves."""
     axial = clean_volume[:, :, ::3]
-    found = segment(scan_of(axial), FakeSegmenter(by_threshold), OFF, 36)
+    found = segment(scan_of(axial), FakeSegmenter(by_threshold), OFF)
     assert np.array_equal(found.labels.array, by_threshold(np.asarray(axial.array)))
 
 
 def test_field_of_view_outside_training_warns(clean_volume: Volume) -> None:
     """The phantom shows 400 mm: inside 287 to 512, outside 450 to 512."""
-    inside = segment(scan_of(clean_volume), FakeSegmenter(by_threshold), OFF, 36)
+    inside = segment(scan_of(clean_volume), FakeSegmenter(by_threshold), OFF)
     assert inside.notices == ()
     narrow = make_contract(field_of_view=FieldOfView(smallest_mm=450, largest_mm=512))
-    outside = segment(scan_of(clean_volume), FakeSegmenter(by_threshold, narrow), OFF, 36)
+    outside = segment(scan_of(clean_volume), FakeSegmenter(by_threshold, narrow), OFF)
     assert [notice.code for notice in outside.notices] == ["field_of_view_unusual"]
 
 
 def test_no_liver_is_an_answer(clean_volume: Volume) -> None:
     """Empty labels, with a notice."""
-    found = segment(scan_of(clean_volume), FakeSegmenter(lambda hu: np.zeros(hu.shape)), OFF, 36)
+    found = segment(scan_of(clean_volume), FakeSegmenter(lambda hu: np.zeros(hu.shape)), OFF)
     assert not found.labels.array.any()
     assert [notice.code for notice in found.notices] == ["no_liver_found"]

@@ -1,0 +1,22 @@
+"""`GET /metrics` for Prometheus."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from service.api.resources import Resources, resources
+
+router = APIRouter(tags=["health"])
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    summary="Metrics in Prometheus' text format",
+    response_model=None,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(service: Annotated[Resources, Depends(resources)]) -> Response:
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

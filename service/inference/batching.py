@@ -1,0 +1,254 @@
+"""Slices of many requests in common batches, each answer back to its own request.
+
+One thread a device runs the model. A batch takes one slice in turn from every waiting request whose
+slices have the shape of the one that waited longest, so a single image rides in the next batch
+beside a volume of 600 slices and never behind it. Batch sizes are powers of two up to the largest,
+so that a device sees few shapes and no padding.
+
+Every request is answered, whatever happens: by its labels, by the error of its own slices, by the
+reason it was stopped for, or by `ShuttingDown`.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ShuttingDown
+from service.inference.contract import ModelContract
+from service.inference.work import Labelled, Work
+
+T = TypeVar("T")
+
+CLOSE_S = 60
+"""How long to wait for the batch that runs when the service ends."""
+
+
+class Model(Protocol):
+    """What labels one batch: a session, or a fake in tests."""
+
+    @property
+    def contract(self) -> ModelContract: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    def run(self, hu: NDArray[np.int16]) -> Labelled:
+        """Label int16 Hounsfield units [slices, rows, columns, context]."""
+        ...
+
+
+@dataclass
+class _Request:
+    """One request's work, how far it was handed out, and its end."""
+
+    work: Work
+    handed: int = 0
+    done: int = 0
+    error: BaseException | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def left(self) -> int:
+        return self.work.slices - self.handed
+
+    def end(self, error: BaseException | None = None) -> None:
+        if not self.ended.is_set():
+            self.error = error
+            self.ended.set()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A range of one request's slices in a batch."""
+
+    request: _Request
+    slices: slice
+
+    def read(self) -> NDArray[np.int16]:
+        self.request.work.stop.check()
+        return self.request.work.read(self.slices)
+
+    def write(self, answer: Labelled) -> None:
+        work, request = self.request.work, self.request
+        work.write(self.slices, answer)
+        request.done += self.slices.stop - self.slices.start
+        if work.progress is not None:
+            work.progress(request.done, work.slices)
+        if request.done == work.slices:
+            request.end()
+
+
+class Batcher:
+    """A model with its queue; `label` may be called from any number of threads."""
+
+    def __init__(
+        self,
+        model: Model,
+        batch_slices: int,
+        observe: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`observe` is told the size of every batch that ran."""
+        self._model = model
+        self._sizes = _sizes(batch_slices)
+        self._observe = observe
+        self._waiting: deque[_Request] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name="batcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def contract(self) -> ModelContract:
+        return self._model.contract
+
+    @property
+    def sha256(self) -> str:
+        return self._model.sha256
+
+    @property
+    def provider(self) -> str:
+        return self._model.provider
+
+    @property
+    def device(self) -> str:
+        return self._model.device
+
+    def label(self, work: Work) -> None:
+        """Label all slices of a request; returns when the last is written.
+
+        Raises the reason of `work.stop`, what the request's own `read` or `write` or the model
+        raised, or `ShuttingDown`.
+        """
+        if work.slices == 0:
+            return
+        request = _Request(work)
+        with self._changed:
+            if self._closed:
+                raise ShuttingDown("Expected a service that goes on, found it ending.")
+            self._waiting.append(request)
+            self._changed.notify()
+        with work.stop.listening(lambda: request.end(work.stop.reason)):
+            if not request.ended.wait(work.stop.remaining_s):
+                request.end(work.stop.reason)
+        if request.error is not None:
+            raise request.error
+
+    def close(self) -> None:
+        """End after the batch that runs; whoever waits is answered with `ShuttingDown`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(CLOSE_S)
+
+    def _serve(self) -> None:
+        while parts := self._next_batch():
+            try:
+                self._run(parts)
+            except BaseException as error:  # a defect here must not strand a single waiter
+                for part in parts:
+                    part.request.end(error)
+
+    def _next_batch(self) -> list[_Part]:
+        """Wait for slices and take a batch of them; empty when closed."""
+        with self._changed:
+            while True:
+                self._drop_ended()
+                if self._closed:
+                    for request in self._waiting:
+                        request.end(ShuttingDown("The service ended before the work was done."))
+                    self._waiting.clear()
+                    return []
+                if self._waiting:
+                    return self._take()
+                self._changed.wait()
+
+    def _drop_ended(self) -> None:
+        """Forget requests that were stopped, or failed, or handed out whole."""
+        for request in self._waiting:
+            reason = request.work.stop.reason
+            if reason is not None:
+                request.end(reason)
+        self._waiting = deque(
+            request for request in self._waiting if request.left and not request.ended.is_set()
+        )
+
+    def _take(self) -> list[_Part]:
+        shape = self._waiting[0].work.shape
+        alike = [request for request in self._waiting if request.work.shape == shape]
+        available = sum(request.left for request in alike)
+        size = max(size for size in self._sizes if size <= available)
+        parts = []
+        for request, count in zip(alike, _shares([each.left for each in alike], size), strict=True):
+            if count:
+                parts.append(_Part(request, slice(request.handed, request.handed + count)))
+                request.handed += count
+                self._waiting.remove(request)
+                self._waiting.append(request)  # whoever had a turn goes to the end
+        return parts
+
+    def _run(self, parts: Sequence[_Part]) -> None:
+        """Run a batch. Where it fails, each request's part runs alone, to fail only its own."""
+        read = [(part, hu) for part in parts if (hu := _attempt(part, part.read)) is not None]
+        if not read:
+            return
+        try:
+            answer = self._label([hu for _, hu in read])
+        except Exception as error:
+            if len(read) == 1:
+                read[0][0].request.end(error)
+                return
+            for part, _ in read:
+                self._run([part])
+            return
+        start = 0
+        for part, hu in read:
+            own = slice(start, start + len(hu))
+            mine = Labelled(answer.labels[own], answer.tumor_probability[own])
+            _attempt(part, partial(part.write, mine))
+            start = own.stop
+
+    def _label(self, read: Sequence[NDArray[np.int16]]) -> Labelled:
+        hu = read[0] if len(read) == 1 else np.concatenate(read)
+        answer = self._model.run(np.ascontiguousarray(hu))
+        self._observe(len(hu))
+        return answer
+
+
+def _attempt(part: _Part, call: Callable[[], T]) -> T | None:
+    """Call for one request; what it raises ends that request and no other."""
+    try:
+        return call()
+    except Exception as error:
+        part.request.end(error)
+        return None
+
+
+def _sizes(largest: int) -> tuple[int, ...]:
+    """Powers of two up to the largest size of a batch, and that itself."""
+    powers = [1]
+    while powers[-1] * 2 <= largest:
+        powers.append(powers[-1] * 2)
+    return (*powers, largest)
+
+
+def _shares(left: Sequence[int], size: int) -> list[int]:
+    """`size` slices dealt out one by one in turn to requests that have these many left."""
+    shares = [0] * len(left)
+    while size:
+        for index, available in enumerate(left):
+            if size and shares[index] < available:
+                shares[index] += 1
+                size -= 1
+    return shares

@@ -1,0 +1,1 @@
+"""Durable segmentations: what was accepted is finished, whatever happens to the process."""

@@ -1,0 +1,66 @@
+"""What is written down of a job: what was asked, how it ended, and under which keys."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from service.errors import ServiceError
+from service.pipeline import Options
+
+EndStatus = Literal["succeeded", "failed", "cancelled"]
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+INPUT = "input"
+REQUEST = "request.json"
+LABELS = "labels.z"
+OUTCOME = "outcome.json"
+"""Keys of a job's objects, under its id. The outcome comes last: where it stands, all is there."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobRequest(_Record):
+    """What was asked; written before the job is accepted, and never changed."""
+
+    id: str
+    created_at: datetime
+    options: Options
+    file_bytes: tuple[int, ...]
+    input_sha256: str
+    """Of the files and the options: a repeated Idempotency-Key must bring the same."""
+
+
+class JobError(_Record):
+    """Why a job failed, as its problem document says."""
+
+    code: str
+    status: int
+    title: str
+    detail: str
+
+    @classmethod
+    def of(cls, error: ServiceError) -> "JobError":
+        return cls(code=error.code, status=int(error.status), title=error.title, detail=str(error))
+
+
+class Outcome(_Record):
+    """How a job ended."""
+
+    status: EndStatus
+    finished_at: datetime
+    timings_s: dict[str, float] = {}
+    error: JobError | None = None
+
+
+def now() -> datetime:
+    """The time in UTC to the millisecond, as records hold it."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def key(job_id: str, name: str) -> str:
+    """The key of one of a job's objects."""
+    return f"{job_id}/{name}"

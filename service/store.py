@@ -1,0 +1,96 @@
+"""What outlives a request: uploads and results as objects, by key, under one folder.
+
+A put is atomic: a process killed in the middle of it leaves the old object or none. That holds for
+a killed process; a power cut may lose what the operating system had not yet written.
+"""
+
+import re
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore
+from typing_extensions import Buffer
+
+from service.errors import StorageFull
+
+_NO_SPACE = "os error 28"  # ENOSPC, as the object store's messages name it
+_UNFINISHED = re.compile(r".*#\d+")
+"""Files that the local store writes before it renames them."""
+
+
+class Store:
+    """Objects in a folder. Methods block: any thread may call them, the event loop none."""
+
+    def __init__(self, folder: Path, min_free_bytes: int) -> None:
+        """Make the folder where it is missing, and clear what a killed process left unfinished."""
+        self._folder = folder
+        self._min_free_bytes = min_free_bytes
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in folder.rglob("*#*"):
+            if path.is_file() and _UNFINISHED.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        self._objects = LocalStore(prefix=folder, mkdir=True, automatic_cleanup=True)
+
+    def check_space(self, needed_bytes: int = 0) -> None:
+        """Raise `StorageFull` unless so many bytes and the reserve are free."""
+        free = shutil.disk_usage(self._folder).free
+        if free < self._min_free_bytes + needed_bytes:
+            raise StorageFull(
+                f"Expected {self._min_free_bytes + needed_bytes} bytes free, found {free}."
+            )
+
+    def put(self, key: str, data: Buffer | Iterable[Buffer]) -> None:
+        """Write an object, or replace it. Raises `StorageFull`."""
+        try:
+            obstore.put(self._objects, key, data)
+        except BaseError as error:
+            raise _storage_error(error) from error
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object unless the key is taken; says whether it was written."""
+        try:
+            obstore.put(self._objects, key, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        except BaseError as error:
+            raise _storage_error(error) from error
+        return True
+
+    def get(self, key: str) -> bytes | None:
+        """An object's bytes, None where there is none."""
+        try:
+            return bytes(obstore.get(self._objects, key).bytes())
+        except FileNotFoundError:
+            return None
+
+    def get_range(self, key: str, start: int, length: int) -> bytes | None:
+        """Some of an object's bytes, None where there is no such object."""
+        try:
+            return bytes(obstore.get_range(self._objects, key, start=start, length=length))
+        except FileNotFoundError:
+            return None
+
+    def prefixes(self) -> list[str]:
+        """The first parts of all keys."""
+        return list(obstore.list_with_delimiter(self._objects)["common_prefixes"])
+
+    def delete(self, key: str) -> None:
+        """Delete an object; nothing happens where there is none."""
+        with suppress(FileNotFoundError):
+            obstore.delete(self._objects, key)
+
+    def delete_all(self, prefix: str) -> None:
+        """Delete every object under a prefix; nothing happens where there is none."""
+        for batch in obstore.list(self._objects, prefix):
+            for item in batch:
+                self.delete(item["path"])
+
+
+def _storage_error(error: BaseError) -> Exception:
+    if _NO_SPACE in str(error):
+        return StorageFull("Expected room for the data, found the disk full.")
+    return error

@@ -1,0 +1,245 @@
+"""The life of durable segmentations: accepted, watched, cut off, cancelled, deleted."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import series, zip_of
+from fakes import FakeSegmenter, by_threshold
+from fastapi.testclient import TestClient
+from highdicom import Volume
+from http_helpers import PNG, ZIP, problem, running, slice_png
+from pydicom.uid import MRImageStorage
+
+from service.phantom_files import PHANTOM_NAME
+
+URL = "/v1/segmentations"
+WAIT_S = 30
+
+
+class Gate:
+    """A model that labels by threshold once it is let through."""
+
+    def __init__(self) -> None:
+        self.entered, self.open = threading.Event(), threading.Event()
+        self.model = FakeSegmenter(self._label)
+
+    def _label(self, hu: np.ndarray) -> np.ndarray:
+        self.entered.set()
+        assert self.open.wait(WAIT_S)
+        return by_threshold(hu)
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> Iterator[tuple[TestClient, Gate]]:
+    gate = Gate()
+    with running(tmp_path, gate.model, batch_slices=4, max_jobs=3) as client:
+        yield client, gate
+        gate.open.set()
+
+
+@pytest.fixture(scope="module")
+def study(clean_volume: Volume) -> bytes:
+    return zip_of(series(clean_volume))
+
+
+def until(client: TestClient, address: str, accept: Callable[[dict], bool]) -> dict:
+    deadline = time.monotonic() + WAIT_S
+    while not accept(answer := client.get(address).json()):
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.01)
+    return answer
+
+
+def test_respond_async_and_watch(gated: tuple[TestClient, Gate], study: bytes) -> None:
+    """202 with Location at once; queued or running, then succeeded; parts only once done."""
+    client, gate = gated
+    response = client.post(URL, content=study, headers=ZIP | {"Prefer": "respond-async"})
+    assert response.status_code == 202
+    address = response.headers["location"]
+    assert address == f"{URL}/{response.json()['id']}"
+    assert gate.entered.wait(WAIT_S)
+    watched = client.get(address).json()
+    assert watched["status"] == "running"
+    assert watched["progress"]["stage"] == "label"
+    assert watched["findings"] is None
+    problem(client.get(f"{address}/mask.nii.gz"), 409, "no_result")
+    problem(client.get(f"{address}/overlays/0.png"), 409, "no_result")
+    gate.open.set()
+    done = until(client, address, lambda answer: answer["status"] == "succeeded")
+    assert done["findings"]["tumor"]["lesion_count"] == 3
+
+
+@pytest.mark.parametrize(
+    "prefer", ["wait=0", "Wait=0, respond-async", "respond-async; x=1, wait=0"]
+)
+def test_wait_of_the_request(gated: tuple[TestClient, Gate], prefer: str) -> None:
+    """`Prefer: wait=N` bounds the wait."""
+    client, _ = gated
+    started = time.monotonic()
+    response = client.post(URL, content=slice_png(), headers=PNG | {"Prefer": prefer})
+    assert response.status_code == 202
+    assert time.monotonic() - started < 5
+
+
+def test_what_fails_the_checks_makes_no_resource(tmp_path: Path, clean_volume: Volume) -> None:
+    """Container, limits, headers, geometry: the problem as ever, and nothing is kept."""
+    tilted = series(clean_volume)
+    for number, dataset in enumerate(tilted):
+        position = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [position[0], float(position[1]) + number, position[2]]
+    other = series(clean_volume)
+    for dataset in other:
+        dataset.SOPClassUID, dataset.Modality = MRImageStorage, "MR"
+    with running(tmp_path, FakeSegmenter(by_threshold), max_files=100) as client:
+        for content, status, code in (
+            (b"PK\x03\x04 not a zip", 422, "unreadable_file"),
+            (zip_of(tilted), 422, "gantry_tilt"),
+            (zip_of(other), 422, "wrong_modality"),
+            (zip_of(series(clean_volume) * 3), 413, "too_many_files"),
+            (b"", 400, "empty_input"),
+        ):
+            problem(client.post(URL, content=content, headers=ZIP), status, code)
+        problem(client.post(URL, params={"x": 1}, content=b"x", headers=ZIP), 400,
+                "invalid_parameter")  # fmt: skip
+        assert client.get(URL).json() == {"items": [], "next": None}
+    assert [path for path in (tmp_path / "segmentations").rglob("*") if path.is_file()] == []
+
+
+def test_waiting_post_answers_with_the_failure(tmp_path: Path) -> None:
+    """A job that fails in the model answers its POST with that problem, and keeps it."""
+
+    def broken(hu: np.ndarray) -> np.ndarray:
+        raise RuntimeError(PHANTOM_NAME)
+
+    with running(tmp_path, FakeSegmenter(broken)) as client:
+        answer = problem(client.post(URL, content=slice_png(), headers=PNG), 500, "internal_error")
+        assert PHANTOM_NAME not in str(answer)
+        failed = client.get(URL).json()["items"][0]
+        assert failed["status"] == "failed"
+        assert failed["error"]["code"] == "internal_error"
+        problem(client.get(f"{URL}/{failed['id']}/mask.nii.gz"), 409, "no_result")
+
+
+def test_idempotency_key(gated: tuple[TestClient, Gate]) -> None:
+    """The same key and body give the first answer, also while it runs; another body is 409."""
+    client, gate = gated
+    headers = PNG | {"Idempotency-Key": "order-66", "Prefer": "respond-async"}
+    first = client.post(URL, content=slice_png(), headers=headers)
+    again = client.post(URL, content=slice_png(), headers=headers)
+    assert first.status_code == again.status_code == 202
+    assert first.json()["id"] == again.json()["id"]
+    problem(client.post(URL, content=slice_png(100), headers=headers), 409, "idempotency_conflict")
+    problem(
+        client.post(URL, params={"pixel_spacing_mm": 1}, content=slice_png(), headers=headers),
+        409, "idempotency_conflict",
+    )  # fmt: skip
+    gate.open.set()
+    address = first.headers["location"]
+    done = until(client, address, lambda answer: answer["status"] == "succeeded")
+    last = client.post(URL, content=slice_png(), headers=headers)
+    assert (last.status_code, last.json()) == (201, done)
+    assert len(client.get(URL).json()["items"]) == 1
+    client.delete(address)
+    assert client.post(URL, content=slice_png(100), headers=headers).status_code == 202
+
+
+def test_pages(tmp_path: Path) -> None:
+    """The newest first; `next` leads through all of them, each once."""
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        ids = [
+            client.post(URL, content=slice_png(level), headers=PNG).json()["id"]
+            for level in range(100, 105)
+        ]
+        address, seen = f"{URL}?limit=2", []
+        for _ in range(3):
+            page = client.get(address).json()
+            seen += [item["id"] for item in page["items"]]
+            address = page["next"]
+        assert address is None
+        assert seen == ids[::-1]
+        for wrong in ("limit=0", "limit=201", "limit=x", "offset=-1", "offset=1e3"):
+            problem(client.get(f"{URL}?{wrong}"), 400, "invalid_parameter")
+
+
+def test_cancel(gated: tuple[TestClient, Gate], study: bytes) -> None:
+    """A running job stops at its next batch, a waiting POST is told; again is no error."""
+    client, gate = gated
+    answers: list[object] = []
+    waiting = threading.Thread(
+        target=lambda: answers.append(client.post(URL, content=study, headers=ZIP))
+    )
+    waiting.start()
+    assert gate.entered.wait(WAIT_S)
+    address = f"{URL}/{client.get(URL).json()['items'][0]['id']}"
+    cancelled = client.post(f"{address}/cancel").json()
+    assert cancelled["status"] == "cancelled"
+    assert cancelled["error"]["code"] == "cancelled"
+    waiting.join(WAIT_S)
+    problem(answers[0], 409, "cancelled")
+    assert client.post(f"{address}/cancel").json() == cancelled
+    problem(client.get(f"{address}/mask.nii.gz"), 409, "no_result")
+    gate.open.set()
+    done = client.post(URL, content=slice_png(), headers=PNG).json()
+    assert client.post(f"{URL}/{done['id']}/cancel").json() == done
+
+
+def test_delete_leaves_nothing(
+    gated: tuple[TestClient, Gate], study: bytes, tmp_path: Path
+) -> None:
+    """Running or finished: after 204 no file is left, and the id is unknown."""
+    client, gate = gated
+    running_job = client.post(URL, content=study, headers=ZIP | {"Prefer": "respond-async"})
+    assert gate.entered.wait(WAIT_S)
+    assert client.delete(running_job.headers["location"]).status_code == 204
+    gate.open.set()
+    done = client.post(URL, content=study, headers=ZIP)
+    assert client.delete(done.headers["location"]).status_code == 204
+    for response in (running_job, done):
+        problem(client.get(response.headers["location"]), 404, "not_found")
+        problem(client.delete(response.headers["location"]), 404, "not_found")
+    assert client.get(URL).json()["items"] == []
+    kept = tmp_path / "segmentations"
+    assert [path for path in kept.rglob("*") if path.is_file()] == []
+
+
+def test_full_queue(gated: tuple[TestClient, Gate]) -> None:
+    """Above `max_jobs` unfinished ones 503 with Retry-After; then there is room again."""
+    client, gate = gated
+    headers = PNG | {"Prefer": "respond-async"}
+    accepted = [client.post(URL, content=slice_png(level), headers=headers) for level in range(3)]
+    assert [response.status_code for response in accepted] == [202] * 3
+    refused = client.post(URL, content=slice_png(), headers=headers)
+    problem(refused, 503, "busy")
+    assert int(refused.headers["retry-after"]) > 0
+    gate.open.set()
+    for response in accepted:
+        until(client, response.headers["location"], lambda a: a["status"] == "succeeded")
+    assert client.post(URL, content=slice_png(), headers=PNG).status_code == 201
+
+
+def test_shutdown_and_start_again(tmp_path: Path, study: bytes) -> None:
+    """A job that is cut off by the end of the service is finished by the next start."""
+    gate = Gate()
+    with running(tmp_path, gate.model) as client:
+        accepted = client.post(URL, content=study, headers=ZIP | {"Prefer": "respond-async"})
+        assert gate.entered.wait(WAIT_S)
+        threading.Timer(0.2, gate.open.set).start()
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        done = until(
+            client, accepted.headers["location"], lambda answer: answer["status"] == "succeeded"
+        )
+        assert done["findings"]["tumor"]["lesion_count"] == 3
+
+
+def test_draining_takes_nothing_new(tmp_path: Path) -> None:
+    """Once the service is asked to end it is not ready, and refuses new work at once."""
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        client.app.state.resources.drain()
+        problem(client.get("/health/ready"), 503, "shutting_down")
+        assert client.get("/health/live").status_code == 200
+        problem(client.post(URL, content=slice_png(), headers=PNG), 503, "shutting_down")
+        problem(client.post("/v1/segment", content=slice_png(), headers=PNG), 503, "shutting_down")

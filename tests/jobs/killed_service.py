@@ -1,0 +1,62 @@
+"""The service, killed by `kill -9` at the place that KILL_AT names; nothing else is changed."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import service.jobs.jobs as jobs
+import service.pipeline as pipeline
+from service.__main__ import app
+from service.inference.batching import Batcher
+from service.store import Store
+
+
+def die(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(owner: Any, name: str, when: Callable[..., bool] = lambda *_: True) -> None:
+    """Die instead of a call that `when` accepts."""
+    original = getattr(owner, name)
+    setattr(
+        owner, name, lambda *args, **kwargs: die() if when(*args) else original(*args, **kwargs)
+    )
+
+
+def after(
+    owner: Any, name: str, calls: int = 1, when: Callable[..., bool] = lambda *_: True
+) -> None:
+    """Die once the function has returned so many times from calls that `when` accepts."""
+    original, count = getattr(owner, name), 0
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        answer = original(*args, **kwargs)
+        if when(*args):
+            count += 1
+            if count == calls:
+                die()
+        return answer
+
+    setattr(owner, name, counted)
+
+
+def wrote(name: str) -> Callable[..., bool]:
+    return lambda store, key, *_: key.endswith(name)
+
+
+PLACES = {
+    "decode": lambda: after(pipeline.Run, "read"),
+    "inference": lambda: after(Batcher, "_label", calls=2),
+    "between inference and encode": lambda: after(Store, "put", when=wrote(jobs.LABELS)),
+    "measure": lambda: before(pipeline, "measure"),
+    "encode": lambda: before(pipeline, "dicom_seg"),
+    "between two results": lambda: after(Store, "put", when=wrote("mask.dcm")),
+    "before the outcome": lambda: before(Store, "create", when=wrote(jobs.OUTCOME)),
+    "after the outcome": lambda: after(Store, "create", when=wrote(jobs.OUTCOME)),
+}
+
+if __name__ == "__main__":
+    PLACES[os.environ["KILL_AT"]]()
+    app(["serve"])

@@ -1,0 +1,117 @@
+"""`kill -9` on the real process, at every place of a job: it is finished, to the same bytes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from dicom_files import series, to_bytes, to_zip
+from jobs.killed_service import PLACES
+
+from benchmarks.load import free_port
+from service.inference.batching import Batcher
+from service.inference.session import ModelSession
+from service.jobs.kept import keep
+from service.jobs.records import INPUT, JobRequest
+from service.phantom import Phantom
+from service.pipeline import Options, run
+from service.settings import Settings
+from service.store import Store
+
+WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def study(phantom: Phantom) -> bytes:
+    """Twelve slices of the phantom, which the real model labels."""
+    return to_zip(to_bytes(dataset) for dataset in series(phantom.sample(12, 128, seed=1)[0]))
+
+
+@contextmanager
+def serving(
+    folder: Path, *command: str, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real service process, and its address once it answers."""
+    port = free_port()
+    settings = {"LTS_PORT": str(port), "LTS_DATA_DIR": str(folder), "LTS_DEVICE": "cpu"}
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        env=os.environ | settings | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"} | environment,
+        cwd=ROOT,
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until_ready(address, process)
+        yield address, process
+    finally:
+        process.kill()
+        process.wait(WAIT_S)
+
+
+def wait_until_ready(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None
+        try:
+            urllib.request.urlopen(f"{address}/health/ready", timeout=5).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise TimeoutError
+
+
+def answer(request: urllib.request.Request | str) -> dict:
+    with urllib.request.urlopen(request, timeout=WAIT_S) as response:
+        return json.loads(response.read())
+
+
+def post(address: str, body: bytes) -> None:
+    """Have a job accepted; the process may die before it has said so."""
+    headers = {"Content-Type": "application/zip", "Prefer": "respond-async"}
+    with suppress(ConnectionError):
+        answer(urllib.request.Request(f"{address}/v1/segmentations", body, headers))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_and_started_again(
+    place: str, study: bytes, tmp_path: Path, model: ModelSession
+) -> None:
+    """The accepted job is finished by the next start, with the bytes of an undisturbed run."""
+    with serving(tmp_path / "data", "-m", "jobs.killed_service", KILL_AT=place) as (address, dying):
+        post(address, study)
+        assert dying.wait(WAIT_S) == -signal.SIGKILL
+    with serving(tmp_path / "data", "-m", "service", "serve") as (address, _):
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            (job,) = answer(f"{address}/v1/segmentations")["items"]
+            folder = tmp_path / "data" / "segmentations" / job["id"]
+            if job["status"] == "succeeded" and not (folder / INPUT).exists():
+                break
+            assert job["status"] in ("queued", "running", "succeeded"), job
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    request = JobRequest.model_validate_json(found.pop("request.json"))
+    found.pop("outcome.json")
+    assert found == undisturbed(study, request, model, tmp_path / "expected")
+
+
+def undisturbed(
+    study: bytes, request: JobRequest, model: ModelSession, folder: Path
+) -> dict[str, bytes]:
+    """What the job should have kept, by the same flow in this process."""
+    settings = Settings()
+    batcher = Batcher(model, settings.batch_slices)
+    result = run([study], Options(), batcher, settings)
+    keep(Store(folder, 0), request.id, result, request.created_at)
+    batcher.close()
+    return {path.name: path.read_bytes() for path in (folder / request.id).iterdir()}
