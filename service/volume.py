@@ -30,6 +30,8 @@ AIR_HU = -1024
 SPACING_MM = (0.01, 100.0)
 """Distances between voxels that a CT can have; a header that says otherwise is wrong."""
 
+SourceFormat = Literal["dicom", "nifti", "png", "jpeg", "tiff", "bmp"]
+
 Affine = NDArray[np.float64]
 
 Point = tuple[float, float, float]
@@ -62,7 +64,7 @@ class SourceReference:
     source does not say; the volume's affine then holds 1 mm, which means nothing.
     """
 
-    format: Literal["dicom", "nifti", "png", "jpeg"]
+    format: SourceFormat
     pixel_spacing_mm: tuple[float, float] | None
     slice_spacing_mm: float | None
     datasets: tuple[Dataset, ...] = ()

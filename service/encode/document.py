@@ -10,7 +10,7 @@ from service.findings import Extent, Findings, Lesion
 from service.inference.postprocess import Removal
 from service.inference.segment import Segmentation, Segmenter
 from service.notices import Notice, NoticeCode
-from service.volume import Point, Scan
+from service.volume import Point, Scan, SourceFormat
 
 MM_DECIMALS = 3
 
@@ -22,7 +22,7 @@ class _Document(BaseModel):
 class SourceDocument(_Document):
     """What was segmented. Slices count from 0 along the slice normal, from the feet if axial."""
 
-    format: Literal["dicom", "nifti", "png", "jpeg"]
+    format: SourceFormat
     slices: int
     rows: int
     columns: int
@@ -265,7 +265,7 @@ class MaskDocument(_Document):
     """The labels as a file: 0 background, 1 liver without lesions, 2 tumour."""
 
     media_type: Literal["image/png", "application/gzip"] = Field(
-        description="PNG for an image, gzipped NIfTI for a volume"
+        description="PNG for one image, gzipped NIfTI for a volume or a stack of images"
     )
     base64: str
 
