@@ -84,3 +84,32 @@ def tar_entry(name: str = "slice", *, kind: bytes = b"0", size: int | bytes = 0)
 
 
 TAR_END = bytes(1024)
+
+
+def many_directories(count: int) -> bytes:
+    """A zip's directory of `count` folders in the fewest bytes, without local headers."""
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0,
+                        0, 0, 0, 0) + b"d/"  # fmt: skip
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count % 65536, count % 65536,
+                      len(entry) * count, 0, 0)  # fmt: skip
+    return b"PK\x03\x04" + bytes(26) + entry * count + end
+
+
+def quoted_overlap() -> bytes:
+    """A zip whose second entry is the first one's data, header and all."""
+    inner = zip_named({"b": b"\0" * 100_000})
+    data = zip_named({"a": inner}, zipfile.ZIP_STORED)
+    directory = data.index(b"PK\x01\x02", len(inner))
+    entry = bytearray(inner[inner.index(b"PK\x01\x02") : inner.index(b"PK\x05\x06")])
+    entry[42:46] = struct.pack("<L", data.index(inner))
+    own = data[directory : data.index(b"PK\x05\x06", directory)]
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 2, 2, len(own) + len(entry), directory, 0)
+    return data[:directory] + own + bytes(entry) + end
+
+
+def with_flag(flag: int, method: int = 8) -> bytes:
+    """A zip whose directory gives its entry these flags and this method."""
+    data = bytearray(zip_named({"a": b"secret" * 20}))
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 8 : entry + 12] = struct.pack("<HH", flag, method)
+    return bytes(data)

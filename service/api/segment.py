@@ -42,7 +42,8 @@ _COMPRESSED = (".png", ".gz")
     openapi_extra={"parameters": SEGMENT_PARAMETERS, "requestBody": SEGMENT_BODY},
 )
 async def segment(request: Request, service: Annotated[Resources, Depends(resources)]) -> Response:
-    """Accepts DICOM (files or a zip), NIfTI, PNG and JPEG, told apart by their content.
+    """Accepts DICOM, NIfTI, PNG, JPEG, TIFF and BMP, as files, zip, tar, gzip or bzip2, told apart
+    by their content.
 
     Research use only: not a medical device, not for diagnosis.
     """

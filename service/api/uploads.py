@@ -21,10 +21,14 @@ from service.settings import Settings
 BODY_MEDIA_TYPES = (
     "application/dicom",
     "application/zip",
+    "application/x-tar",
     "application/gzip",
+    "application/x-bzip2",
     "application/octet-stream",
     "image/png",
     "image/jpeg",
+    "image/tiff",
+    "image/bmp",
 )
 """Plain bodies; what they hold is found from the content, whichever of these they name."""
 

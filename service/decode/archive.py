@@ -268,7 +268,7 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo], directory_start: int) -> 
 
 def _is_file(entry: zipfile.ZipInfo) -> bool:
     is_link = stat.S_ISLNK(entry.external_attr >> 16)
-    return not (entry.is_dir() or is_link or _is_clutter(entry.filename))
+    return not (entry.filename.endswith("/") or is_link or _is_clutter(entry.filename))
 
 
 def _member(data: bytes, budget: _Budget) -> tuple[ContentKind, bytes]:

@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 from dicom_files import series, to_bytes, to_zip, zip_of
 from highdicom import Volume
-from plain_files import GREY, TAR_END, picture, tar_entry, tar_named, zip_named
+from plain_files import (
+    GREY,
+    TAR_END,
+    many_directories,
+    picture,
+    quoted_overlap,
+    tar_entry,
+    tar_named,
+    with_flag,
+    zip_named,
+)
 
 from service.decode import decode
 from service.decode.archive import ArchiveLimits, expand, natural_key
@@ -242,15 +252,6 @@ def test_zip_that_lies_about_its_size(options: DecodeOptions) -> None:
         opened(bytes(data))
 
 
-def many_directories(count: int) -> bytes:
-    """A zip's directory of `count` folders in the fewest bytes, without local headers."""
-    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0,
-                        0, 0, 0, 0) + b"d/"  # fmt: skip
-    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count % 65536, count % 65536,
-                      len(entry) * count, 0, 0)  # fmt: skip
-    return b"PK\x03\x04" + bytes(26) + entry * count + end
-
-
 @pytest.mark.parametrize(
     "archive",
     [
@@ -275,18 +276,6 @@ def test_too_many_entries(archive: bytes) -> None:
         tracemalloc.stop()
 
 
-def quoted_overlap() -> bytes:
-    """A zip whose second entry is the first one's data, header and all."""
-    inner = to_zip([b"\0" * 100_000])
-    data = zip_named({"a": inner}, zipfile.ZIP_STORED)
-    directory = data.index(b"PK\x01\x02", len(inner))
-    entry = bytearray(inner[inner.index(b"PK\x01\x02") : inner.index(b"PK\x05\x06")])
-    entry[42:46] = struct.pack("<L", data.index(inner))
-    own = data[directory : data.index(b"PK\x05\x06", directory)]
-    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 2, 2, len(own) + len(entry), directory, 0)
-    return data[:directory] + own + bytes(entry) + end
-
-
 def repeated_entry() -> bytes:
     """A zip whose directory names one entry's data twice."""
     data = to_zip([b"\0" * 100_000])
@@ -301,14 +290,6 @@ def test_entries_that_share_data(archive: bytes) -> None:
     """Overlapping entries, by which a zip of kilobytes holds terabytes, are refused."""
     with pytest.raises(UnsafeArchive, match="shared"):
         opened(archive)
-
-
-def with_flag(flag: int, method: int = 8) -> bytes:
-    """A zip whose directory gives its entry these flags and this method."""
-    data = bytearray(to_zip([b"secret" * 20]))
-    entry = data.index(b"PK\x01\x02")
-    data[entry + 8 : entry + 12] = struct.pack("<HH", flag, method)
-    return bytes(data)
 
 
 @pytest.mark.parametrize(
