@@ -227,7 +227,9 @@ def _unzip(data: bytes, budget: _Budget) -> Iterator[tuple[ContentKind, bytes]]:
                     member = _Source(stream, budget).read()
                 yield _member(member, budget)
     except NotImplementedError as error:
-        raise UnsafeArchive("Expected a zip of version 4.5, found a later feature.") from error
+        raise UnsafeArchive(
+            "Expected a plain zip archive, found one of a later version."
+        ) from error
     except _DAMAGE as error:
         raise UnreadableFile("Expected a whole zip archive, found a damaged one.") from error
 

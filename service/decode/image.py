@@ -51,8 +51,12 @@ _PNG_DEPTH_AT = 24
 
 _JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_LOSSLESS = 0xC3
+_JPEG_SCAN = b"\xff\xda"
+"""ITU-T T.81, table B.1: markers of frames and of scans."""
+
+_JPEG_MOST_SCANS = 100
 _JPEG_HEADER_BYTES = 1 << 20
-"""ITU-T T.81, table B.1: markers of frames; and how far the search for one goes."""
+"""How far the search for the frame goes."""
 
 # What Pillow's and libpng's readers raise for damaged files; a warning where those are errors.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, AttributeError,
@@ -91,7 +95,7 @@ def read(files: Sequence[bytes], kind: ImageKind, options: DecodeOptions) -> Sca
                 f"{page.kind} after {first.kind}."
             )
         slices.append(_hounsfield_units(page, options))
-    hu = slices[0][None] if len(slices) == 1 else np.stack(slices)
+    hu = _stacked(slices)
     is_hu = first is not None and first.full_scale is None
     about_range = check_range(hu) if is_hu else ()
     spacing = options.pixel_spacing_mm
@@ -106,6 +110,17 @@ def read(files: Sequence[bytes], kind: ImageKind, options: DecodeOptions) -> Sca
     affine = np.array([[0, 0, in_plane, 0], [0, in_plane, 0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1]])
     volume = Volume(hu, affine, "PATIENT")
     return Scan(volume, source, (*_notices(options, is_hu, len(hu)), *about_range))
+
+
+def _stacked(slices: list[NDArray[np.int16]]) -> NDArray[np.int16]:
+    """One array [slice, row, column]; each slice leaves the list, so that none is held twice."""
+    if len(slices) == 1:
+        return slices.pop()[None]
+    hu = np.empty((len(slices), *slices[0].shape), dtype=np.int16)
+    while slices:
+        index = len(slices) - 1
+        hu[index] = slices.pop()
+    return hu
 
 
 def _hounsfield_units(page: _Page, options: DecodeOptions) -> NDArray[np.int16]:
@@ -156,7 +171,7 @@ def _damage_refused(kind: ImageKind) -> Iterator[None]:
 def _opened(data: bytes, kind: ImageKind) -> Iterator[Image.Image]:
     """The image at each of its pages in turn, not yet decoded; only TIFFs have several."""
     if kind == "jpeg":
-        _check_jpeg(data[:_JPEG_HEADER_BYTES])
+        _check_jpeg(data)
     with Image.open(io.BytesIO(data), formats=[kind]) as opened:
         yield opened
         for index in itertools.count(1) if kind == "tiff" else ():
@@ -231,9 +246,15 @@ def _one_channel(values: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinte
 
 
 def _check_jpeg(data: bytes) -> None:
-    """Refuse what the usual decoders of JPEG do not read, by what it is: ITU-T T.81, B.2.2."""
+    """Refuse what libjpeg does not read, by what it is, and what would keep it busy.
+
+    ITU-T T.81, B.1.1.2 and B.2.2: a frame names its bits, and a scan's marker occurs nowhere in
+    coded data. Progressive images have about ten scans, each of which goes over all pixels.
+    """
+    if data.count(_JPEG_SCAN) > _JPEG_MOST_SCANS:
+        raise UnsupportedPixels(f"Expected a JPEG of at most {_JPEG_MOST_SCANS} scans, found more.")
     at = 2
-    while data[at : at + 1] == b"\xff" and at + 4 < len(data):
+    while data[at : at + 1] == b"\xff" and at + 4 < min(len(data), _JPEG_HEADER_BYTES):
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker in _JPEG_FRAMES:
             if data[at + 4] != 8 or marker == _JPEG_LOSSLESS:

@@ -301,6 +301,13 @@ def test_directories_in_a_circle(options: DecodeOptions) -> None:
     assert decode([looped_tiff()], options).volume.spatial_shape == (2, 40, 60)
 
 
+def many_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    data = picture(GREY, "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * count + data[-2:]
+
+
 COLOR = np.zeros((8, 8, 3), np.uint8)
 COLOR[2:4, :, 0] = 200
 
@@ -320,6 +327,7 @@ def edited(data: bytes, find: bytes, replacement: bytes) -> bytes:
         (imagecodecs.png_encode(COLOR.astype(np.uint16) * 257), ColorImage),
         (imagecodecs.jpeg8_encode(GREY_16 >> 4, bitspersample=12), UnsupportedPixels),
         (imagecodecs.ljpeg_encode(GREY_16), UnsupportedPixels),
+        (many_scans(1000), UnsupportedPixels),
         (picture(GREY[:1, :1]), ImageTooSmall),
         (picture(GREY[:1]), ImageTooSmall),
         (tiff([GREY[:1, :1]]), ImageTooSmall),
