@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from service.volume import AIR_HU, Scan, SourceReference
 # Pillow would warn of large pictures, and refuse larger ones: here each page's size is checked
 # before it is decoded, against a lower bound.
 Image.MAX_IMAGE_PIXELS = None
+# It also prints about odd metadata, which is of no use here and would break a log of JSON lines.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _GREY_TOLERANCE = 8
 """Largest difference between the channels of a grey JPEG: its chroma is quantised."""
@@ -203,6 +206,8 @@ def _page(opened: Image.Image, data: bytes, kind: ImageKind) -> _Page:
 
 def _tiff_page(opened: Image.Image) -> _Page:
     tags = opened.tag_v2  # type: ignore[attr-defined]  # of the TIFF reader's class
+    if _PHOTOMETRIC not in tags:  # Pillow would take its white for zero
+        raise UnreadableFile("Expected a TIFF that says whether zero is black, found none of that.")
     bits = tags.get(_BITS_PER_SAMPLE, (1,))
     sample_format, depth = max(tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))), max(bits)
     if sample_format == _UNSIGNED and depth <= 8:
@@ -218,7 +223,7 @@ def _tiff_page(opened: Image.Image) -> _Page:
         )
     full_scale = 2**depth - 1
     values = np.asarray(opened)
-    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts those of 8 bits only
+    if tags[_PHOTOMETRIC] == _WHITE_IS_ZERO:  # Pillow inverts those of 8 bits only
         values = full_scale - values
     return _Page(values, full_scale)
 

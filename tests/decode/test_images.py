@@ -344,6 +344,8 @@ def edited(data: bytes, find: bytes, replacement: bytes) -> bytes:
         (picture(GREY, "JPEG")[:20], UnreadableFile),
         (picture(GREY, "BMP")[:-100], UnreadableFile),
         (tiff([GREY])[:40], UnreadableFile),
+        (edited(tiff([GREY]), struct.pack("<HHII", 262, 4, 1, 1),
+                struct.pack("<HHII", 261, 4, 1, 1)), UnreadableFile),
         (tiff([GREY])[:4], UnreadableFile),
         (tiff([GREY], big=True, order=">"), UnreadableFile),  # Pillow does not know it
         (picture(GREY, "TIFF", compression="tiff_lzw")[:300], UnreadableFile),
