@@ -64,12 +64,10 @@ def serve() -> None:
 
 @app.command()
 def segment(
-    path: Annotated[
-        Path, typer.Argument(help="a file, or a folder with a DICOM series", exists=True)
-    ],
+    path: Annotated[Path, typer.Argument(help="a file, or a folder with a study", exists=True)],
     out: Annotated[Path, typer.Option(help="folder for the results; made where missing")],
     pixel_spacing_mm: Annotated[
-        float | None, typer.Option(min=0.01, max=10, help="pixel side of a PNG or JPEG")
+        float | None, typer.Option(min=0.01, max=10, help="pixel side of images")
     ] = None,
     series_instance_uid: Annotated[
         str | None, typer.Option(help="which CT series; default: the axial one with most slices")
@@ -194,8 +192,12 @@ def _refuse_open_doors(settings: Settings) -> None:
 
 
 def _files(path: Path) -> Iterator[Path]:
+    """The file, or those of a folder in the order that an archive's would have."""
+    from service.decode.archive import natural_key
+
     if path.is_dir():
-        yield from sorted(file for file in path.rglob("*") if file.is_file())
+        files = (file for file in path.rglob("*") if file.is_file())
+        yield from sorted(files, key=lambda file: natural_key(str(file)))
     else:
         yield path
 

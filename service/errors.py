@@ -10,7 +10,8 @@
     |   |-- UnsupportedMediaType, UnknownFormat, UnsupportedTransferSyntax         415
     |   `-- UnreadableFile, NoCtSeries, WrongModality, InconsistentSeries,
     |       GantryTilt, UnevenSliceSpacing, DuplicateSlices, NoGeometry,
-    |       ColorImage, UnsupportedPixels, TooManyLesions, NoDicomSource            422
+    |       ColorImage, UnsupportedPixels, ImageTooSmall, TooManyLesions,
+    |       NoDicomSource                                                        422
     |-- NotFound                                                                   404
     |-- MethodNotAllowed                                                           405
     |-- InternalError              a defect of the service                         500
@@ -57,7 +58,7 @@ class InvalidParameter(BadRequest):
 class UnsafeArchive(BadRequest):
     code = "unsafe_archive"
     status = HTTPStatus.BAD_REQUEST
-    title = "The archive holds names that point outside it, or is encrypted or damaged."
+    title = "The archive is encrypted, nested, or made in a way that the service does not open."
 
 
 class NotAcceptable(BadRequest):
@@ -123,7 +124,7 @@ class UnsupportedMediaType(BadRequest):
 class UnknownFormat(BadRequest):
     code = "unknown_format"
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    title = "The data is neither DICOM, zip, NIfTI, PNG nor JPEG."
+    title = "The data is of no format that the service takes."
 
 
 class UnsupportedTransferSyntax(BadRequest):
@@ -180,6 +181,11 @@ class ColorImage(BadRequest):
 class UnsupportedPixels(BadRequest):
     code = "unsupported_pixels"
     title = "The pixel values are not of a kind that the service takes."
+
+
+class ImageTooSmall(BadRequest):
+    code = "image_too_small"
+    title = "The image has too few pixels to show anything."
 
 
 class TooManyLesions(BadRequest):

@@ -187,7 +187,8 @@ def _decode_options(options: Options, model: Segmenter, settings: Settings) -> D
 
 def _mask_document(result: Result) -> document.MaskDocument:
     segmentation = result.segmentation
-    if segmentation.scan.source.has_patient_coordinates:
+    is_one_image = segmentation.labels.spatial_shape[0] == 1
+    if segmentation.scan.source.has_patient_coordinates or not is_one_image:
         data, media_type = mask_nii_gz(segmentation), "application/gzip"
     else:
         data, media_type = mask_png(segmentation.labels, 0), "image/png"

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import onnxruntime
 import pytest
 from conftest import ROOT
@@ -47,12 +49,25 @@ def test_segment_a_folder(tmp_path: Path) -> None:
     assert {f"overlays/{index:04d}.png" for index in range(12)} <= names
 
 
+def test_segment_a_folder_of_images(tmp_path: Path) -> None:
+    """Images of a folder are a stack in the natural order of their names."""
+    (tmp_path / "stack").mkdir()
+    for number in (1, 2, 10):
+        picture = np.full((64, 64), 20 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / "stack" / f"slice{number}.png"), picture)
+    done = RUNNER.invoke(app, ["segment", str(tmp_path / "stack"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    overlays = sorted((tmp_path / "out" / "overlays").iterdir())
+    greys = [int(np.median(cv2.imread(str(path)))) for path in overlays]
+    assert greys == pytest.approx([20, 40, 200], abs=1)
+
+
 def test_segment_says_what_is_wrong(tmp_path: Path) -> None:
     """A refusal is one line with the sentence of its code, and exit status 1."""
     (tmp_path / "letter.txt").write_text("Dear colleague")
     done = service("segment", tmp_path, "--out", tmp_path / "result")
     assert done.returncode == 1
-    assert "neither DICOM, zip, NIfTI, PNG nor JPEG" in " ".join(done.stderr.split())
+    assert "of no format that the service takes" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 

@@ -12,7 +12,8 @@ from service.inference.postprocess import Rules
 from service.pipeline import Options
 from service.volume import HounsfieldWindow
 
-Hounsfield = Annotated[float, Field(ge=-1024, le=3071, allow_inf_nan=False)]
+WindowEnd = Annotated[float, Field(ge=-65536, le=65536, allow_inf_nan=False)]
+"""Beyond the CT scale, so that each step of a 16-bit image can stand for a Hounsfield unit."""
 
 AnswerType = Literal["application/json", "application/dicom", "application/zip"]
 ANSWER_TYPES: tuple[AnswerType, ...] = ("application/json", "application/dicom", "application/zip")
@@ -29,13 +30,15 @@ class PipelineParameters(BaseModel):
         description="Which CT series; by default the axial one with most slices, then thinnest.",
     )
     pixel_spacing_mm: float | None = Field(
-        None, ge=0.01, le=10, description="Pixel side of a PNG or JPEG; other formats know theirs."
+        None, ge=0.01, le=10, description="Pixel side of images; DICOM and NIfTI know theirs."
     )
-    window_lower_hu: Hounsfield | None = Field(
-        None, description="What grey 0 of an 8-bit image stands for; with window_upper_hu."
+    window_lower_hu: WindowEnd | None = Field(
+        None, description="What grey 0 of an image stands for; with window_upper_hu."
     )
-    window_upper_hu: Hounsfield | None = Field(
-        None, description="What grey 255 of an 8-bit image stands for; with window_lower_hu."
+    window_upper_hu: WindowEnd | None = Field(
+        None,
+        description="What grey 255 of an 8-bit image, 65535 of a 16-bit one, stands for; with "
+        "window_lower_hu. 16-bit images need both.",
     )
     drop_liver_fragments: bool = Field(
         True, description="Drop pieces of liver under 5 % of the largest, in volumes."

@@ -18,10 +18,14 @@ from service.spool import Spool
 BODY_MEDIA_TYPES = (
     "application/dicom",
     "application/zip",
+    "application/x-tar",
     "application/gzip",
+    "application/x-bzip2",
     "application/octet-stream",
     "image/png",
     "image/jpeg",
+    "image/tiff",
+    "image/bmp",
 )
 """Plain bodies; what they hold is found from the content, whichever of these they name."""
 

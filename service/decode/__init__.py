@@ -1,15 +1,21 @@
 """Bytes to a scan, by content and never by file name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.decode import dicom, image, nifti
 from service.decode.archive import expand
-from service.decode.options import DecodeOptions
-from service.decode.sniff import FileKind, sniff
-from service.errors import EmptyInput, InconsistentSeries, UnknownFormat, UnreadableFile
+from service.decode.options import MAX_SIDE_PX, DecodeOptions
+from service.decode.sniff import ReadableKind
+from service.errors import (
+    EmptyInput,
+    ImageTooSmall,
+    InconsistentSeries,
+    TooManyVoxels,
+    UnknownFormat,
+)
 from service.notices import Notice
-from service.volume import Scan
+from service.volume import Scan, to_canonical
 
 
 @dataclass(frozen=True)
@@ -29,38 +35,66 @@ def decode(files: Iterable[bytes], options: DecodeOptions) -> Scan:
     """Turn the files of one request into one scan.
 
     Archives are opened first. DICOM wins over other files beside it, which are left out with a
-    notice; otherwise there must be exactly one NIfTI file or one image. Raises `BadRequest`.
+    notice; otherwise there must be exactly one NIfTI file, or images of one kind, which make a
+    stack in their order. Raises `BadRequest`.
     """
-    members = expand(list(files), options.archive)
-    if not members:
+    by_kind: dict[ReadableKind, list[bytes]] = {}
+    unknown = 0
+    for kind, member in expand(files, options.archive):
+        if kind == "unknown":
+            unknown += 1
+        else:
+            by_kind.setdefault(kind, []).append(member)
+    if not by_kind and not unknown:
         raise EmptyInput("Expected image data, found no file with any content.")
-    by_kind: dict[FileKind, list[bytes]] = {}
-    for member in members:
-        by_kind.setdefault(sniff(member), []).append(member)
-    del members
+    chosen = _chosen_kind(by_kind, unknown)
+    group = by_kind.pop(chosen)
+    left_out = unknown + sum(len(others) for others in by_kind.values())
+    scan = _read(chosen, group, options)
+    _check_sides(scan)
+    return _with_left_out(scan, left_out)
 
-    if datasets := by_kind.pop("dicom", None):
-        left_out = sum(len(group) for group in by_kind.values())
-        return _with_left_out(dicom.read(datasets, options), left_out)
-    unknown = by_kind.pop("unknown", [])
+
+def _chosen_kind(by_kind: Mapping[ReadableKind, Sequence[bytes]], unknown: int) -> ReadableKind:
+    if "dicom" in by_kind:
+        return "dicom"
     if not by_kind:
         raise UnknownFormat(
-            f"Expected DICOM, zip, gzip, NIfTI, PNG or JPEG, found {len(unknown)} file(s) that "
-            "start like none of them."
+            f"Expected DICOM, NIfTI, PNG, JPEG, TIFF, BMP, or zip, tar, gzip or bzip2 of them, "
+            f"found {unknown} file(s) that start like none of them."
         )
-    images = [(kind, data) for kind, group in by_kind.items() for data in group]
-    if len(images) > 1:
+    if len(by_kind) > 1 or len(by_kind.get("nifti", ())) > 1:
+        found = ", ".join(f"{len(group)} {kind.upper()}" for kind, group in by_kind.items())
         raise InconsistentSeries(
-            f"Expected a DICOM series, one NIfTI file or one image, found {len(images)} images."
+            f"Expected a DICOM series, one NIfTI file or images of one kind, found {found}."
         )
-    kind, data = images[0]
+    return next(iter(by_kind))
+
+
+def _read(kind: ReadableKind, group: list[bytes], options: DecodeOptions) -> Scan:
     match kind:
+        case "dicom":
+            return dicom.read(group, options)
         case "nifti":
-            return _with_left_out(nifti.read(data, options), len(unknown))
-        case "png" | "jpeg":
-            return _with_left_out(image.read(data, options), len(unknown))
+            return nifti.read(group[0], options)
         case _:
-            raise UnreadableFile("Expected image data, found an archive inside compressed data.")
+            return image.read(group, kind, options)
+
+
+def _check_sides(scan: Scan) -> None:
+    """Of the slices that the model will see: a line of pixels shows nothing, and very long sides
+    would take memory for their square.
+    """
+    _, rows, columns = to_canonical(scan.volume).volume.spatial_shape
+    if sorted(scan.volume.spatial_shape)[1] < 2:
+        raise ImageTooSmall(
+            f"Expected an image of at least 2 x 2 voxels, found {scan.volume.spatial_shape}."
+        )
+    if max(rows, columns) > MAX_SIDE_PX:
+        raise TooManyVoxels(
+            f"Expected axial slices of at most {MAX_SIDE_PX} voxels a side, found "
+            f"{rows} x {columns}."
+        )
 
 
 def _with_left_out(scan: Scan, count: int) -> Scan:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from service.decode.archive import ArchiveLimits
 from service.volume import HounsfieldWindow
 
+MAX_SIDE_PX = 4096
+"""Rows and columns of a slice: the largest CT has 2048, and class scores take 12 bytes a pixel."""
+
 
 @dataclass(frozen=True)
 class DecodeOptions:
@@ -15,7 +18,7 @@ class DecodeOptions:
     modality: str
     model_window: HounsfieldWindow
     image_window: HounsfieldWindow | None = None
-    """Window of an 8-bit image; None takes the model's, with a notice."""
+    """What grey 0 and full scale stand for; None takes the model's for 8 bits, with a notice."""
     pixel_spacing_mm: float | None = None
     """Spacing of an image without any; other formats know theirs."""
     series_instance_uid: str | None = None

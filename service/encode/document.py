@@ -265,7 +265,7 @@ class MaskDocument(_Document):
     """The labels as a file: 0 background, 1 liver without lesions, 2 tumour."""
 
     media_type: Literal["image/png", "application/gzip"] = Field(
-        description="PNG for an image, gzipped NIfTI for a volume"
+        description="PNG for one image, gzipped NIfTI for a volume or a stack of images"
     )
     base64: str
 

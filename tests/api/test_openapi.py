@@ -24,7 +24,15 @@ from service.errors import ServiceError
 from service.settings import Settings
 
 
-@schemathesis.serializer("application/dicom", "application/gzip", "application/zip")
+@schemathesis.serializer(
+    "application/dicom",
+    "application/gzip",
+    "application/x-bzip2",
+    "application/x-tar",
+    "application/zip",
+    "image/bmp",
+    "image/tiff",
+)
 def as_is(_: object, value: object) -> bytes:
     """Bodies of the binary types are sent as they were generated."""
     return value if isinstance(value, bytes) else str(getattr(value, "data", value)).encode()
