@@ -35,6 +35,7 @@ class Options:
     image_window: HounsfieldWindow | None = None
     pixel_spacing_mm: float | None = None
     series_instance_uid: str | None = None
+    resample: bool = False
     rules: Rules = field(default_factory=Rules)
 
 
@@ -124,6 +125,7 @@ def _decode_options(options: Options, model: Segmenter, settings: Settings) -> D
         image_window=options.image_window,
         pixel_spacing_mm=options.pixel_spacing_mm,
         series_instance_uid=options.series_instance_uid,
+        resample=options.resample,
     )
 
 

@@ -13,8 +13,9 @@ from service.errors import NoGeometry
 from service.inference.contract import Context, ModelContract
 from service.inference.postprocess import Grid, Removal, Rules, postprocess
 from service.inference.session import Labelled
+from service.irregular import RegularGrid
 from service.notices import Notice
-from service.volume import LIVER_LABEL, Canonical, Scan, to_canonical
+from service.volume import AIR_HU, LIVER_LABEL, Canonical, Scan, to_canonical
 
 Progress = Callable[[int, int], None]
 """Called with slices done and slices in all."""
@@ -64,8 +65,13 @@ def segment(
     batch_slices: int,
     progress: Progress | None = None,
 ) -> Segmentation:
-    """Turn the scan to the model's orientation, label its slices, clean up, and turn back."""
-    canonical = to_canonical(scan.volume)
+    """Turn the scan to the model's orientation, label its slices, clean up, and turn back.
+
+    Of an irregular scan the model and the rules see a regular grid, and the labels go back to the
+    source's slices.
+    """
+    regular = _Regular.of(scan)
+    canonical = to_canonical(regular.volume)
     labelled = _label(canonical, model, batch_slices, progress)
     labels, removals = postprocess(labelled.labels, _grid(scan, canonical, model.contract), rules)
     notices = [*_field_of_view(scan, canonical, model.contract)]
@@ -73,11 +79,34 @@ def segment(
         notices.append(Notice("no_liver_found", "The model found no liver in the image."))
     return Segmentation(
         scan=scan,
-        labels=canonical.to_source(labels),
-        tumor_probability=canonical.to_source(labelled.tumor_probability),
+        labels=regular.to_source(canonical.to_source(labels)),
+        tumor_probability=regular.to_source(canonical.to_source(labelled.tumor_probability)),
         removals=removals,
         notices=tuple(notices),
     )
+
+
+@dataclass(frozen=True)
+class _Regular:
+    """A scan's volume as the model sees it, and the way back; a regular scan's is its own."""
+
+    volume: Volume
+    scan: Scan
+    grid: RegularGrid | None
+
+    @classmethod
+    def of(cls, scan: Scan) -> "_Regular":
+        if scan.irregular is None:
+            return cls(scan.volume, scan, None)
+        _, rows, columns = scan.volume.spatial_shape
+        grid = scan.irregular.grid((rows, columns))
+        hu = grid.interpolate(np.asarray(scan.volume.array), AIR_HU)
+        return cls(Volume(hu, grid.affine, "PATIENT"), scan, grid)
+
+    def to_source(self, labels: Volume) -> Volume:
+        if self.grid is None:
+            return labels
+        return self.scan.volume.with_array(self.grid.to_source(np.asarray(labels.array)))
 
 
 def _label(

@@ -33,7 +33,6 @@ from service.errors import (
     GantryTilt,
     InconsistentSeries,
     InvalidParameter,
-    NoCtSeries,
     NoGeometry,
     TooManyVoxels,
     UnevenSliceSpacing,
@@ -242,7 +241,7 @@ def _enhanced(datasets: list[Dataset]) -> None:
         (_color, UnsupportedPixels, r"slice 4"),
         (_no_intercept, UnsupportedPixels, r"slice 4"),
         (_mr, WrongModality, r"Expected CT, found MR"),
-        (_enhanced, NoCtSeries, r"Enhanced CT Image Storage"),
+        (_enhanced, UnreadableFile, r"functional groups .* instance 1"),
     ],
 )
 def test_what_makes_no_volume_is_refused(
