@@ -57,9 +57,13 @@ def refer_to_frames(result: Dataset, scan: Scan, fingerprint: str) -> None:
     }
     if not planes:
         return
+    done: set[int] = set()  # frames of several segments share an item
     for frame_groups in result.PerFrameFunctionalGroupsSequence:
         for derivation in frame_groups.get("DerivationImageSequence", []):
             for image in derivation.SourceImageSequence:
+                if id(image) in done:
+                    continue
+                done.add(id(image))
                 source, frame = planes[str(image.ReferencedSOPInstanceUID)]
                 image.ReferencedSOPClassUID = source.SOPClassUID
                 image.ReferencedSOPInstanceUID = str(source.SOPInstanceUID)
