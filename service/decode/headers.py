@@ -218,14 +218,14 @@ def _name_by_meta(header: Dataset) -> None:
     if "SOPClassUID" in header:
         return
     meta = getattr(header, "file_meta", Dataset())
-    header.SOPClassUID = meta.get("MediaStorageSOPClassUID", "")
-    header.SOPInstanceUID = meta.get("MediaStorageSOPInstanceUID", "")
+    header.SOPClassUID = text(meta, "MediaStorageSOPClassUID")
+    header.SOPInstanceUID = text(meta, "MediaStorageSOPInstanceUID")
 
 
 def _syntax(header: Dataset) -> UID:
     meta = getattr(header, "file_meta", Dataset())
-    if stated := meta.get("TransferSyntaxUID"):
-        return UID(str(stated))
+    if stated := text(meta, "TransferSyntaxUID"):
+        return UID(stated)
     implicit, little_endian = header.original_encoding
     if implicit is None or implicit:
         return pydicom.uid.ImplicitVRLittleEndian

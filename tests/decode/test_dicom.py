@@ -388,3 +388,15 @@ def test_directory_of_the_medium_is_left_out(clean_volume: Volume, options: Deco
     scan = decode([buffer.getvalue(), *map(to_bytes, datasets)], options)
     assert np.array_equal(scan.volume.array, clean_volume.array[:3])
     assert [notice.code for notice in scan.notices] == ["objects_left_out"]
+
+
+def test_damaged_file_meta_information(clean_volume: Volume, options: DecodeOptions) -> None:
+    """A value representation that does not exist, where a DICOMDIR would name its class."""
+    (dataset,) = series(clean_volume[:1])
+    del dataset.SOPClassUID
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    data = buffer.getvalue()
+    at = data.index(b"\x02\x00\x02\x00UI")
+    with pytest.raises(UnreadableFile):
+        decode([data[: at + 4] + b"U\xd3" + data[at + 6 :]], options)
