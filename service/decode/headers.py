@@ -4,14 +4,18 @@ import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pydicom.config
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.filereader import data_element_generator
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
+from pydicom.values import convert_value
 
 from service.errors import ArchiveTooLarge, UnreadableFile
 
@@ -23,6 +27,9 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _META_BYTES = 2048
 """Where the file meta information with the transfer syntax ends at the latest, in practice."""
 _CHUNK_BYTES = 1 << 20
+_NUMERIC = {"DS", "IS", "US", "SS"}
+"""Representations whose bytes say everything: others need the character set, or other elements."""
+
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
 _KEYWORDS = (
@@ -45,7 +52,7 @@ _KEYWORDS = (
     "RescaleIntercept", "RescaleSlope", "RescaleType", "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
 )  # fmt: skip
-_TAGS = [int(tag_for_keyword(keyword) or 0) for keyword in _KEYWORDS]
+_TAG_OF = {keyword: int(tag_for_keyword(keyword) or 0) for keyword in _KEYWORDS}
 """What is read of a file: half of the time of a series went into elements that nobody uses."""
 
 
@@ -99,11 +106,12 @@ def read_instance(data: bytes, index: int, max_inflated_bytes: int) -> Instance:
             stream,
             stop_before_pixels=True,
             force=data[128:132] != b"DICM",
-            specific_tags=_TAGS,
+            specific_tags=list(_TAG_OF.values()),
         )
         if inflated is not None:
             stream = _at_pixels(io.BytesIO(inflated))
         keyword, pixels = _pixel_data(stream, header, data if inflated is None else inflated)
+        header.buffer = None  # else each header would keep its whole file as long as it lives
     except Exception as error:  # a damaged file makes pydicom raise nearly anything
         raise UnreadableFile(f"Expected DICOM, found file {index + 1} damaged.") from error
     _name_by_meta(header)
@@ -122,12 +130,38 @@ def value(header: Dataset, keyword: str) -> object:
 
 
 def numbers(header: Dataset, keyword: str, count: int) -> NDArray[np.float64] | None:
-    """A numeric attribute of `count` finite values, None where it is absent or anything else."""
+    """A numeric attribute of `count` finite values, None where it is absent or anything else.
+
+    The array is read-only.
+    """
+    element = header.get_item(_TAG_OF[keyword]) if keyword in _TAG_OF else None
+    if isinstance(element, RawDataElement) and element.VR in _NUMERIC and element.value:
+        values = _numbers_of(element.VR, element.value, element.is_little_endian)
+    else:
+        values = _finite(value(header, keyword))
+    return values if values is not None and values.shape == (count,) else None
+
+
+@lru_cache(maxsize=1024)
+def _numbers_of(vr: str, encoded: bytes, little_endian: bool) -> NDArray[np.float64] | None:
+    """What the bytes of an element say.
+
+    Slices have most of them in common; converting them anew took a quarter of reading a series.
+    """
+    element = RawDataElement(BaseTag(0), vr, len(encoded), encoded, 0, False, little_endian)
     try:
-        values = np.atleast_1d(np.asarray(value(header, keyword), dtype=np.float64))
+        return _finite(convert_value(vr, element))
+    except Exception:  # a value that breaks the standard makes pydicom raise nearly anything
+        return None
+
+
+def _finite(found: object) -> NDArray[np.float64] | None:
+    try:
+        values = np.atleast_1d(np.asarray(found, dtype=np.float64))
     except (TypeError, ValueError):
         return None
-    return values if values.shape == (count,) and np.isfinite(values).all() else None
+    values.flags.writeable = False
+    return values if np.isfinite(values).all() else None
 
 
 def words(header: Dataset, keyword: str) -> list[str]:

@@ -48,9 +48,12 @@ def hounsfield_units(slices: Sequence[Slice]) -> NDArray[np.int16]:
     for index, item in enumerate(slices):
         by_instance[id(item.instance)][item.frame or 1] = index
     for places in by_instance.values():
-        for frame, stored in _frames(slices[next(iter(places.values()))], places.keys()):
+        first = slices[next(iter(places.values()))]
+        layout = _layout(first, (rows, columns))
+        for frame, stored in _frames(first, layout, places.keys()):
             index = places[frame]
-            _to_hounsfield_units(stored, _meaning(slices[index]), hu[index])
+            meaning = _meaning(slices[index], 8 * layout.bytes_per_pixel)
+            _to_hounsfield_units(stored, meaning, hu[index])
     return hu
 
 
@@ -62,9 +65,11 @@ def size_px(item: Slice) -> tuple[int, int]:
     return int(rows[0]), int(columns[0])
 
 
-def _frames(first: Slice, wanted: Collection[int]) -> Iterator[tuple[int, NDArray[np.integer]]]:
+def _frames(
+    first: Slice, layout: Layout, wanted: Collection[int]
+) -> Iterator[tuple[int, NDArray[np.integer]]]:
     """The wanted frames of the instance of `first` in stored order, as (number, values)."""
-    instance, layout = first.instance, _layout(first)
+    instance = first.instance
     if not instance.pixels:
         raise UnreadableFile(f"Expected pixel data, found none in slice {first.number}.")
     last, found = max(wanted), 0
@@ -116,7 +121,7 @@ def _compressed_frames(instance: Instance) -> Iterator[bytes]:
         raise FrameError("Expected whole pixel data, found it damaged") from error
 
 
-def _layout(item: Slice) -> Layout:
+def _layout(item: Slice, size: tuple[int, int]) -> Layout:
     """Raises `UnsupportedPixels` for pixels that are no grey integers."""
     number, header = item.number, item.header
     samples = numbers(header, "SamplesPerPixel", 1)
@@ -132,13 +137,12 @@ def _layout(item: Slice) -> Layout:
         )
     if allocated[0] == 8 and item.instance.syntax == ExplicitVRBigEndian:
         raise UnsupportedPixels(f"Expected 16 bits a big endian pixel, found 8 in slice {number}.")
-    return Layout(*size_px(item), int(allocated[0]) // 8)
+    return Layout(*size, int(allocated[0]) // 8)
 
 
-def _meaning(item: Slice) -> _Meaning:
+def _meaning(item: Slice, allocated: int) -> _Meaning:
     """Raises `UnsupportedPixels` where the values cannot become HU."""
     number, header = item.number, item.header
-    allocated = int(_layout(item).bytes_per_pixel * 8)
     stored = _integer(item, "BitsStored", allocated)
     if not 1 <= stored <= allocated or _integer(item, "HighBit", stored - 1) != stored - 1:
         raise UnsupportedPixels(f"Expected HighBit below BitsStored by one in slice {number}.")

@@ -172,6 +172,8 @@ def _check_identity(series: Sequence[Slice]) -> None:
     for keyword in ("StudyInstanceUID", "PatientID"):
         if len({text(item.header, keyword) for item in series}) > 1:
             raise InconsistentSeries(f"Expected one {keyword} in the series, found several.")
+    if len({item.frame is None for item in series}) > 1:
+        raise InconsistentSeries("Expected single-frame or multi-frame instances, found both.")
 
 
 def _choose_acquisition(series: list[Slice]) -> tuple[list[Slice], list[Notice]]:

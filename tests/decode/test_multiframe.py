@@ -18,6 +18,7 @@ from service.decode.options import DecodeOptions
 from service.errors import (
     BadRequest,
     DuplicateSlices,
+    InconsistentSeries,
     NoGeometry,
     UnevenSliceSpacing,
     UnreadableFile,
@@ -93,6 +94,17 @@ def test_concatenation(clean_volume: Volume, options: DecodeOptions) -> None:
     assert np.array_equal(scan.volume.array, clean_volume.array[:9])
     assert scan.source.sop_instance_uids[3:5] == (first.SOPInstanceUID, second.SOPInstanceUID)
     assert scan.source.frame_numbers == (1, 2, 3, 4, 1, 2, 3, 4, 5)
+
+
+def test_single_frames_beside_multi_frame(clean_volume: Volume, options: DecodeOptions) -> None:
+    """One series never holds both."""
+    whole, single = enhanced(clean_volume[:6]), series(clean_volume[6:7], seed=2)[0]
+    for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        setattr(single, keyword, getattr(whole, keyword))
+    for groups in whole.PerFrameFunctionalGroupsSequence:
+        del groups.FrameContentSequence  # with its StackID, which would tell them apart
+    with pytest.raises(InconsistentSeries, match="found both"):
+        decode([to_bytes(whole), to_bytes(single)], options)
 
 
 def test_localiser_frames_are_left_out(clean_volume: Volume, options: DecodeOptions) -> None:

@@ -331,6 +331,20 @@ def test_pixels_take_little_memory(options: DecodeOptions) -> None:
     assert peak < volume.array.nbytes + 12e6
 
 
+def test_a_scan_does_not_keep_its_files(options: DecodeOptions) -> None:
+    """Once decoded, the volume and small headers are all that is left."""
+    volume = Volume(np.zeros((40, 128, 128), dtype=np.int16), np.diag([5.0, 1, 1, 1]), "PATIENT")
+    datasets = series(volume)
+    tracemalloc.start()
+    files = [to_bytes(dataset) for dataset in datasets]
+    scan = decode(files, options)
+    del files
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # A header is about 60 elements of half a kilobyte; a file here has 33 kB.
+    assert kept < scan.volume.array.nbytes + 40 * 25_000
+
+
 def test_frames_of_reference(clean_volume: Volume, options: DecodeOptions) -> None:
     """A slice of another frame of reference is never the odd one out: nothing can be compared."""
     datasets = series(clean_volume[:9])
