@@ -3,8 +3,10 @@
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydicom import Dataset
 
 from service.contours import Contour, PixelPoints, to_patient_mm
+from service.decode.headers import text
 from service.diameters import Diameter
 from service.findings import Extent, Findings, Lesion
 from service.inference.postprocess import Removal
@@ -308,6 +310,5 @@ def _mm(scan: Scan, slice_index: int, points: PixelPoints) -> list[Point] | None
     return [(float(x), float(y), float(z)) for x, y, z in rounded]
 
 
-def _uid(dataset: object, keyword: str) -> str | None:
-    value = getattr(dataset, keyword, None)
-    return str(value) if value else None
+def _uid(header: Dataset | None, keyword: str) -> str | None:
+    return (text(header, keyword) or None) if header is not None else None
