@@ -72,6 +72,9 @@ def segment(
     series_instance_uid: Annotated[
         str | None, typer.Option(help="which CT series; default: the axial one with most slices")
     ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="take a tilted or unevenly spaced series")
+    ] = False,
 ) -> None:
     """Segment one study without a server and write every output into a folder."""
     from rich.console import Console
@@ -85,7 +88,11 @@ def segment(
     logs.configure()
     console = Console(stderr=True)
     settings = _settings()
-    options = Options(pixel_spacing_mm=pixel_spacing_mm, series_instance_uid=series_instance_uid)
+    options = Options(
+        pixel_spacing_mm=pixel_spacing_mm,
+        series_instance_uid=series_instance_uid,
+        resample=resample,
+    )
     try:
         files = [file.read_bytes() for file in _files(path)]
         session = ModelSession.open(settings.model, settings.device, settings.threads)

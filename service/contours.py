@@ -13,7 +13,7 @@ import numpy as np
 from highdicom import Volume
 from numpy.typing import NDArray
 
-from service.volume import LIVER_LABEL, points_to_patient_mm
+from service.volume import LIVER_LABEL, Scan, points_to_patient_mm
 
 Structure = Literal["liver", "lesion"]
 """The liver is the organ with its lesions."""
@@ -88,7 +88,7 @@ def rasterise(pieces: Sequence[Polygon], shape: tuple[int, int]) -> NDArray[np.b
     return mask.astype(bool)
 
 
-def to_patient_mm(volume: Volume, slice_index: int, points: PixelPoints) -> NDArray[np.float64]:
+def to_patient_mm(scan: Scan, slice_index: int, points: PixelPoints) -> NDArray[np.float64]:
     """LPS millimetres [n, 3] of (column, row) vertices in a slice."""
     indices = np.column_stack([np.full(len(points), slice_index), points[:, 1], points[:, 0]])
-    return points_to_patient_mm(volume, indices.astype(np.float64))
+    return points_to_patient_mm(scan, indices.astype(np.float64))

@@ -42,16 +42,29 @@ class Extent:
     area_mm2: float | None
 
     @classmethod
-    def of(cls, voxels: int, scan: Scan) -> "Extent":
-        voxel_mm3 = scan.source.voxel_volume_mm3
+    def of(cls, by_slice: NDArray[np.integer], scan: Scan, first_slice: int = 0) -> "Extent":
+        """From the voxels of each slice, counted from `first_slice`."""
+        voxels = int(by_slice.sum())
+        volume_mm3 = _volume_mm3(by_slice, scan, first_slice)
         pixel_mm = scan.source.pixel_spacing_mm
         is_slice = scan.volume.spatial_shape[0] == 1
         return cls(
             voxels=voxels,
-            volume_ml=None if voxel_mm3 is None else voxels * voxel_mm3 / 1000,
+            volume_ml=None if volume_mm3 is None else volume_mm3 / 1000,
             area_px=voxels if is_slice else None,
             area_mm2=voxels * pixel_mm[0] * pixel_mm[1] if is_slice and pixel_mm else None,
         )
+
+
+def _volume_mm3(by_slice: NDArray[np.integer], scan: Scan, first_slice: int) -> float | None:
+    """Voxels times voxel volume; the slices of an irregular stack each have their own thickness."""
+    voxel_mm3, pixel_mm = scan.source.voxel_volume_mm3, scan.source.pixel_spacing_mm
+    if voxel_mm3 is None or pixel_mm is None:
+        return None
+    if scan.irregular is None:
+        return int(by_slice.sum()) * voxel_mm3
+    thickness_mm = scan.irregular.thickness_mm[first_slice : first_slice + len(by_slice)]
+    return float(by_slice @ thickness_mm) * pixel_mm[0] * pixel_mm[1]
 
 
 @dataclass(frozen=True)
@@ -105,8 +118,8 @@ def measure(segmentation: Segmentation) -> Measured:
     """Count, find the lesions, and measure each."""
     scan = segmentation.scan
     labels = np.asarray(segmentation.labels.array)
-    organ = int((labels >= LIVER_LABEL).sum())
-    tumor = int((labels == TUMOR_LABEL).sum())
+    organ = np.count_nonzero(labels >= LIVER_LABEL, axis=(1, 2))
+    tumor = np.count_nonzero(labels == TUMOR_LABEL, axis=(1, 2))
     ids = _lesion_ids(labels == TUMOR_LABEL)
     boxes = cc3d.statistics(ids)["bounding_boxes"][1:]
     lesions = tuple(
@@ -116,12 +129,21 @@ def measure(segmentation: Segmentation) -> Measured:
         liver=Extent.of(organ, scan),
         parenchyma=Extent.of(organ - tumor, scan),
         tumor=Extent.of(tumor, scan),
-        burden=tumor / organ if organ else None,
+        burden=_burden(Extent.of(tumor, scan), Extent.of(organ, scan), scan),
         lesions=lesions,
         recist_targets=_recist_targets(lesions),
         connectivity=CONNECTIVITY,
     )
     return Measured(findings, segmentation.labels.with_array(ids))
+
+
+def _burden(tumor: Extent, organ: Extent, scan: Scan) -> float | None:
+    """Tumour over organ: of voxels, or of volumes where the voxels differ in size."""
+    if not organ.voxels:
+        return None
+    if scan.irregular is None or tumor.volume_ml is None or organ.volume_ml is None:
+        return tumor.voxels / organ.voxels
+    return tumor.volume_ml / organ.volume_ml
 
 
 def _lesion_ids(tumor: NDArray[np.bool_]) -> NDArray[np.uint16]:
@@ -149,7 +171,7 @@ def _lesion(
     diameters = axial_diameters(scan, mask, offset)
     return Lesion(
         id=number,
-        extent=Extent.of(len(voxels), scan),
+        extent=Extent.of(by_slice, scan, first),
         diameters=diameters,
         centroid_px=centroid,
         centroid_mm=point_to_patient_mm(scan, centroid),
@@ -160,14 +182,22 @@ def _lesion(
         mean_tumor_probability=float(
             np.asarray(segmentation.tumor_probability.array)[box][mask].mean() / 255
         ),
-        recist_measurable=_measurable(diameters),
+        recist_measurable=_measurable(diameters, _thickest_mm(scan, first, last)),
     )
 
 
-def _measurable(diameters: AxialDiameters) -> bool | None:
+def _thickest_mm(scan: Scan, first: int, last: int) -> float:
+    """Of the slices of a lesion in an irregular stack, whose slices are axial; else 0."""
+    if scan.irregular is None:
+        return 0.0
+    return float(scan.irregular.thickness_mm[first : last + 1].max())
+
+
+def _measurable(diameters: AxialDiameters, thickest_mm: float) -> bool | None:
     length_mm, slice_mm = diameters.longest.length_mm, diameters.slice_spacing_mm
     if length_mm is None or slice_mm is None:
         return None
+    slice_mm = thickest_mm or slice_mm
     needed_mm = RECIST_MM if slice_mm <= RECIST_SLICE_MM else 2 * slice_mm
     return length_mm >= needed_mm
 

@@ -12,6 +12,9 @@ NoticeCode = Literal[
     "field_of_view_unusual",
     "objects_left_out",
     "other_series",
+    "other_acquisitions",
+    "sent_twice",
+    "resampled",
     "no_liver_found",
 ]
 
@@ -24,6 +27,9 @@ NOTICES: dict[NoticeCode, str] = {
     "field_of_view_unusual": "The field of view is outside what the model was trained on.",
     "objects_left_out": "Objects that are no slices of the CT volume were left out.",
     "other_series": "The data holds further CT series, which were not segmented.",
+    "other_acquisitions": "The series was acquired several times; one of them was segmented.",
+    "sent_twice": "A file came twice and was read once.",
+    "resampled": "Tilted or unevenly spaced slices; the model saw a regular volume made from them.",
     "no_liver_found": "The model found no liver.",
 }
 """Every code and what it means, as the documentation lists them."""

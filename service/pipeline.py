@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import TypeVar
 
 from service.contours import Contour, trace
-from service.decode import Readable, inspect
+from service.decode import inspect
 from service.decode.archive import ArchiveLimits
 from service.decode.options import DecodeOptions
+from service.decode.readable import Readable
 from service.encode import document
 from service.encode.dicom_seg import segmentation_dcm
 from service.encode.identity import fingerprint
@@ -38,6 +39,7 @@ class Options:
     image_window: HounsfieldWindow | None = None
     pixel_spacing_mm: float | None = None
     series_instance_uid: str | None = None
+    resample: bool = False
     rules: Rules = field(default_factory=Rules)
 
 
@@ -182,6 +184,7 @@ def _decode_options(options: Options, model: Segmenter, settings: Settings) -> D
         image_window=options.image_window,
         pixel_spacing_mm=options.pixel_spacing_mm,
         series_instance_uid=options.series_instance_uid,
+        resample=options.resample,
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydicom import Dataset
 
+from service.irregular import Irregular
 from service.notices import Notice
 
 LIVER_LABEL = 1
@@ -69,6 +70,8 @@ class SourceReference:
     slice_spacing_mm: float | None
     datasets: tuple[Dataset, ...] = ()
     """DICOM headers in the volume's slice order, without pixel data; empty for other formats."""
+    frame_numbers: tuple[int, ...] = ()
+    """Of each slice in its multi-frame instance, from 1; empty for single-frame instances."""
     grid: "NiftiGrid | None" = None
 
     @cached_property
@@ -102,11 +105,16 @@ class NiftiGrid:
 
 @dataclass(frozen=True)
 class Scan:
-    """A decoded image: int16 Hounsfield units [slice, row, column], and its source."""
+    """A decoded image: int16 Hounsfield units [slice, row, column], and its source.
+
+    Where no right-angled affine says where the slices lie, `irregular` does, and the volume's own
+    is only the nearest.
+    """
 
     volume: Volume
     source: SourceReference
     notices: tuple[Notice, ...] = field(default=())
+    irregular: Irregular | None = None
 
 
 @dataclass(frozen=True)
@@ -136,14 +144,16 @@ def is_spacing(values_mm: float | NDArray[np.floating]) -> bool:
     return bool(((values >= SPACING_MM[0]) & (values <= SPACING_MM[1])).all())
 
 
-def points_to_patient_mm(volume: Volume, indices: NDArray[np.float64]) -> NDArray[np.float64]:
+def points_to_patient_mm(scan: Scan, indices: NDArray[np.float64]) -> NDArray[np.float64]:
     """LPS millimetres [n, 3] of voxel indices [n, 3] (slice, row, column); centres are integers."""
-    return np.asarray(volume.map_indices_to_reference(indices), dtype=np.float64)
+    if scan.irregular is not None:
+        return scan.irregular.to_patient_mm(indices)
+    return np.asarray(scan.volume.map_indices_to_reference(indices), dtype=np.float64)
 
 
 def point_to_patient_mm(scan: Scan, point: Point) -> Point | None:
     """LPS millimetres of one voxel index; None for an image that has no patient coordinates."""
     if not scan.source.has_patient_coordinates:
         return None
-    x, y, z = points_to_patient_mm(scan.volume, np.array([point]))[0]
+    x, y, z = points_to_patient_mm(scan, np.array([point]))[0]
     return float(x), float(y), float(z)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.contours import polygons, rasterise, to_patient_mm, trace
+from service.volume import Scan, SourceReference
 
 MASKS = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(lambda shape: arrays(bool, shape))
 
@@ -69,7 +70,8 @@ def test_whole_volume(clean_volume: Volume) -> None:
 def test_patient_coordinates(clean_volume: Volume) -> None:
     """Vertices are pixel centres through the affine, with no half-pixel shift."""
     points = np.array([[0, 0], [95, 10]], dtype=np.int32)
-    found = to_patient_mm(clean_volume, 3, points)
+    source = SourceReference("dicom", (1.0, 1.0), 1.0)
+    found = to_patient_mm(Scan(clean_volume, source), 3, points)
     origin, spacing = clean_volume.position, clean_volume.spacing
     assert found[0] == pytest.approx((origin[0], origin[1], origin[2] + 3 * spacing[0]))
     assert found[1] - found[0] == pytest.approx((95 * spacing[2], 10 * spacing[1], 0))

@@ -29,6 +29,10 @@ class PipelineParameters(BaseModel):
         pattern=r"^[0-9.]{1,64}$",
         description="Which CT series; by default the axial one with most slices, then thinnest.",
     )
+    resample: bool = Field(
+        False,
+        description="Take a tilted or unevenly spaced axial series, which is refused otherwise.",
+    )
     pixel_spacing_mm: float | None = Field(
         None, ge=0.01, le=10, description="Pixel side of images; DICOM and NIfTI know theirs."
     )
@@ -90,6 +94,7 @@ class PipelineParameters(BaseModel):
             image_window=window,
             pixel_spacing_mm=self.pixel_spacing_mm,
             series_instance_uid=self.series_instance_uid,
+            resample=self.resample,
             rules=Rules(
                 liver_fragments=self.drop_liver_fragments,
                 distant_tumor=self.drop_distant_tumor,

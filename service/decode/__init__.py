@@ -1,11 +1,14 @@
 """Bytes to a scan, by content and never by file name."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from highdicom import Volume
 
 from service.decode import dicom, image, nifti
 from service.decode.archive import expand
 from service.decode.options import MAX_SIDE_PX, DecodeOptions
+from service.decode.readable import Readable
 from service.decode.sniff import ReadableKind
 from service.errors import (
     EmptyInput,
@@ -18,21 +21,13 @@ from service.notices import Notice
 from service.volume import Scan, to_canonical
 
 
-@dataclass(frozen=True)
-class Readable:
-    """Files whose container, headers and geometry were checked; `read` decodes their pixels."""
-
-    voxels: int
-    read: Callable[[], Scan]
+def decode(files: Iterable[bytes], options: DecodeOptions) -> Scan:
+    """Turn the files of one request into one scan. Raises `BadRequest`."""
+    return inspect(files, options).read()
 
 
 def inspect(files: Iterable[bytes], options: DecodeOptions) -> Readable:
-    scan = decode(files, options)
-    return Readable(scan.volume.array.size, lambda: scan)
-
-
-def decode(files: Iterable[bytes], options: DecodeOptions) -> Scan:
-    """Turn the files of one request into one scan.
+    """Check container, limits, headers and geometry; the pixels of DICOM are left to `read`.
 
     Archives are opened first. DICOM wins over other files beside it, which are left out with a
     notice; otherwise there must be exactly one NIfTI file, or images of one kind, which make a
@@ -50,9 +45,9 @@ def decode(files: Iterable[bytes], options: DecodeOptions) -> Scan:
     chosen = _chosen_kind(by_kind, unknown)
     group = by_kind.pop(chosen)
     left_out = unknown + sum(len(others) for others in by_kind.values())
-    scan = _read(chosen, group, options)
-    _check_sides(scan)
-    return _with_left_out(scan, left_out)
+    readable = _inspect(chosen, group, options)
+    _check_sides(readable.geometry)
+    return Readable(readable.geometry, lambda: _with_left_out(readable.read(), left_out))
 
 
 def _chosen_kind(by_kind: Mapping[ReadableKind, Sequence[bytes]], unknown: int) -> ReadableKind:
@@ -71,24 +66,25 @@ def _chosen_kind(by_kind: Mapping[ReadableKind, Sequence[bytes]], unknown: int) 
     return next(iter(by_kind))
 
 
-def _read(kind: ReadableKind, group: list[bytes], options: DecodeOptions) -> Scan:
+def _inspect(kind: ReadableKind, group: list[bytes], options: DecodeOptions) -> Readable:
     match kind:
         case "dicom":
-            return dicom.read(group, options)
+            return dicom.inspect(group, options)
         case "nifti":
-            return nifti.read(group[0], options)
+            scan = nifti.read(group[0], options)
         case _:
-            return image.read(group, kind, options)
+            scan = image.read(group, kind, options)
+    return Readable(scan.volume, lambda: scan)
 
 
-def _check_sides(scan: Scan) -> None:
+def _check_sides(volume: Volume) -> None:
     """Of the slices that the model will see: a line of pixels shows nothing, and very long sides
     would take memory for their square.
     """
-    _, rows, columns = to_canonical(scan.volume).volume.spatial_shape
-    if sorted(scan.volume.spatial_shape)[1] < 2:
+    _, rows, columns = to_canonical(volume).volume.spatial_shape
+    if sorted(volume.spatial_shape)[1] < 2:
         raise ImageTooSmall(
-            f"Expected an image of at least 2 x 2 voxels, found {scan.volume.spatial_shape}."
+            f"Expected an image of at least 2 x 2 voxels, found {volume.spatial_shape}."
         )
     if max(rows, columns) > MAX_SIDE_PX:
         raise TooManyVoxels(

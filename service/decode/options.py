@@ -22,3 +22,5 @@ class DecodeOptions:
     pixel_spacing_mm: float | None = None
     """Spacing of an image without any; other formats know theirs."""
     series_instance_uid: str | None = None
+    resample: bool = False
+    """Take a tilted or unevenly spaced series, which is refused otherwise."""

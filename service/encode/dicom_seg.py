@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from service import __version__
 from service.encode.identity import derived_uid
-from service.encode.source_headers import content_moment, headers
+from service.encode.source_headers import content_moment, headers, refer_to_frames
 from service.errors import NoDicomSource
 from service.findings import Measured
 from service.inference.contract import LIVER_CODE, Code, ModelContract, SegmentClass
@@ -68,6 +68,7 @@ def segmentation_dcm(
     )
     moment = content_moment(segmentation.scan) if made_at is None else _moment(made_at)
     _make_repeatable(seg, fingerprint, *moment)
+    refer_to_frames(seg, segmentation.scan, fingerprint)
     buffer = io.BytesIO()
     seg.save_as(buffer)
     return buffer.getvalue()

@@ -3,8 +3,10 @@
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydicom import Dataset
 
 from service.contours import Contour, PixelPoints, to_patient_mm
+from service.decode.headers import text
 from service.diameters import Diameter
 from service.findings import Extent, Findings, Lesion
 from service.inference.postprocess import Removal
@@ -33,7 +35,12 @@ class SourceDocument(_Document):
     )
     study_instance_uid: str | None
     series_instance_uid: str | None
-    sop_instance_uids: tuple[str, ...] = Field(description="by slice; empty unless DICOM")
+    sop_instance_uids: tuple[str, ...] = Field(
+        description="by slice, all the same for one multi-frame instance; empty unless DICOM"
+    )
+    frame_numbers: tuple[int, ...] = Field(
+        description="by slice, from 1; empty unless DICOM with several frames in an instance"
+    )
 
     @classmethod
     def of(cls, scan: Scan) -> Self:
@@ -54,6 +61,7 @@ class SourceDocument(_Document):
             study_instance_uid=_uid(first, "StudyInstanceUID"),
             series_instance_uid=_uid(first, "SeriesInstanceUID"),
             sop_instance_uids=source.sop_instance_uids,
+            frame_numbers=source.frame_numbers,
         )
 
 
@@ -298,10 +306,9 @@ def _px(points: PixelPoints) -> list[tuple[int, int]]:
 def _mm(scan: Scan, slice_index: int, points: PixelPoints) -> list[Point] | None:
     if not scan.source.has_patient_coordinates:
         return None
-    rounded = to_patient_mm(scan.volume, slice_index, points).round(MM_DECIMALS)
+    rounded = to_patient_mm(scan, slice_index, points).round(MM_DECIMALS)
     return [(float(x), float(y), float(z)) for x, y, z in rounded]
 
 
-def _uid(dataset: object, keyword: str) -> str | None:
-    value = getattr(dataset, keyword, None)
-    return str(value) if value else None
+def _uid(header: Dataset | None, keyword: str) -> str | None:
+    return (text(header, keyword) or None) if header is not None else None

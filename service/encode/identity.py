@@ -17,6 +17,8 @@ def fingerprint(scan: Scan, model_sha256: str, provider: str, rules: Rules) -> s
     digest.update(json.dumps(sorted(scan.source.sop_instance_uids)).encode())
     digest.update(np.ascontiguousarray(scan.volume.array).tobytes())
     digest.update(scan.volume.affine.tobytes())
+    if scan.irregular is not None:
+        digest.update(scan.irregular.positions_mm.tobytes())
     digest.update(f"{model_sha256} {provider} {rules} {__version__}".encode())
     return digest.hexdigest()
 

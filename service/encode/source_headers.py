@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
 
-from service.decode.stack import numbers
+from service.decode.headers import numbers
 from service.encode.identity import derived_uid
 from service.volume import Scan
 
@@ -41,6 +42,52 @@ _NO_DATE, _NO_TIME = "19000101", "000000"
 def headers(scan: Scan, fingerprint: str) -> list[Dataset]:
     """A data set for each slice with what a result needs of it, in UTF-8, without pixel data."""
     return [_header(scan, index, fingerprint) for index in range(len(scan.source.datasets))]
+
+
+def refer_to_frames(result: Dataset, scan: Scan, fingerprint: str) -> None:
+    """Make a result that was written from `headers` refer to the frames of multi-frame instances.
+
+    A header stands for a single-frame image of each frame, so that frames of several instances
+    (concatenations) and single files are handled alike; here its UID becomes the instance's, with
+    ReferencedFrameNumber (PS3.3 table 10-3). Nothing changes for single-frame sources.
+    """
+    planes = {
+        _plane_uid(scan, index, fingerprint): (scan.source.datasets[index], frame)
+        for index, frame in enumerate(scan.source.frame_numbers)
+    }
+    if not planes:
+        return
+    done: set[int] = set()  # frames of several segments share an item
+    for frame_groups in result.PerFrameFunctionalGroupsSequence:
+        for derivation in frame_groups.get("DerivationImageSequence", []):
+            for image in derivation.SourceImageSequence:
+                if id(image) in done:
+                    continue
+                done.add(id(image))
+                source, frame = planes[str(image.ReferencedSOPInstanceUID)]
+                image.ReferencedSOPClassUID = source.SOPClassUID
+                image.ReferencedSOPInstanceUID = str(source.SOPInstanceUID)
+                image.ReferencedFrameNumber = frame
+    for series in result.ReferencedSeriesSequence:
+        series.ReferencedInstanceSequence = _instances([source for source, _ in planes.values()])
+
+
+def _instances(sources: Sequence[Dataset]) -> list[Dataset]:
+    """A reference to each instance once."""
+    references = {}
+    for source in sources:
+        reference = Dataset()
+        reference.ReferencedSOPClassUID = source.SOPClassUID
+        reference.ReferencedSOPInstanceUID = str(source.SOPInstanceUID)
+        references[str(source.SOPInstanceUID)] = reference
+    return list(references.values())
+
+
+def _plane_uid(scan: Scan, index: int, fingerprint: str) -> str:
+    """The instance's UID, or one that stands for a frame until `refer_to_frames`."""
+    if scan.source.frame_numbers:
+        return derived_uid(fingerprint, f"source frame {index}")
+    return scan.source.sop_instance_uids[index]
 
 
 def content_moment(scan: Scan) -> tuple[str, str]:
@@ -73,8 +120,8 @@ def _header(scan: Scan, index: int, fingerprint: str) -> Dataset:
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         uid = _text(source, keyword) or derived_uid(fingerprint, f"source {keyword}")
         setattr(header, keyword, uid)
-    header.SOPClassUID = source.SOPClassUID
-    header.SOPInstanceUID = str(source.SOPInstanceUID)
+    header.SOPClassUID = CTImageStorage
+    header.SOPInstanceUID = _plane_uid(scan, index, fingerprint)
     header.Modality = "CT"
     _set_geometry(header, scan, index)
     _set_compression(header, source)

@@ -12,9 +12,10 @@ from service.errors import NoGeometry
 from service.inference.contract import Context, ModelContract
 from service.inference.postprocess import Grid, Removal, Rules, postprocess
 from service.inference.work import Labelled, Progress, Work
+from service.irregular import RegularGrid
 from service.notices import Notice
 from service.stopping import StopSignal
-from service.volume import LIVER_LABEL, Canonical, Scan, to_canonical
+from service.volume import AIR_HU, LIVER_LABEL, Canonical, Scan, to_canonical
 
 _LONGEST_SIDE_PX = 4096
 """Of a slice with oblong pixels once they are square; bounds the memory of a batch."""
@@ -61,7 +62,11 @@ def segment(
     stop: StopSignal | None = None,
     progress: Progress | None = None,
 ) -> Segmentation:
-    """Turn the scan to the model's orientation, label its slices, clean up, and turn back."""
+    """Turn the scan to the model's orientation, label its slices, clean up, and turn back.
+
+    Of an irregular scan the model and the rules see a regular grid, and the labels go back to the
+    source's slices.
+    """
     labelled = label(scan, model, stop, progress)
     return clean_up(scan, labelled, model.contract, rules)
 
@@ -73,7 +78,7 @@ def label(
     progress: Progress | None = None,
 ) -> Labelled:
     """What the model says of each slice, on the canonical grid, before any rule."""
-    canonical = to_canonical(scan.volume).volume
+    canonical = to_canonical(_regular_volume(scan)).volume
     hu = np.asarray(canonical.array, dtype=np.int16)
     labelled = Labelled(np.zeros(hu.shape, np.uint8), np.zeros(hu.shape, np.uint8))
     square = _SquarePixels.of(canonical)
@@ -98,18 +103,48 @@ def label(
 
 def clean_up(scan: Scan, labelled: Labelled, contract: ModelContract, rules: Rules) -> Segmentation:
     """Apply the rules to the model's labels, and turn them back to the scan's own grid."""
-    canonical = to_canonical(scan.volume)
+    regular = _regular_grid(scan)
+    canonical = to_canonical(scan.volume if regular is None else _empty_volume(regular))
     labels, removals = postprocess(labelled.labels, _grid(scan, canonical, contract), rules)
     notices = [*_field_of_view(scan, canonical, contract)]
     if not (labels >= LIVER_LABEL).any():
         notices.append(Notice("no_liver_found", "The model found no liver in the image."))
     return Segmentation(
         scan=scan,
-        labels=canonical.to_source(labels),
-        tumor_probability=canonical.to_source(labelled.tumor_probability),
+        labels=_to_source(scan, regular, canonical.to_source(labels)),
+        tumor_probability=_to_source(
+            scan, regular, canonical.to_source(labelled.tumor_probability)
+        ),
         removals=removals,
         notices=tuple(notices),
     )
+
+
+def _regular_grid(scan: Scan) -> RegularGrid | None:
+    """What the model sees of an irregular scan; None for a regular one, which is its own grid."""
+    if scan.irregular is None:
+        return None
+    _, rows, columns = scan.volume.spatial_shape
+    return scan.irregular.grid((rows, columns))
+
+
+def _regular_volume(scan: Scan) -> Volume:
+    grid = _regular_grid(scan)
+    if grid is None:
+        return scan.volume
+    hu = grid.interpolate(np.asarray(scan.volume.array), AIR_HU)
+    return Volume(hu, grid.affine, "PATIENT")
+
+
+def _empty_volume(grid: RegularGrid) -> Volume:
+    """The grid's geometry; its values take no memory."""
+    return Volume(np.broadcast_to(np.uint8(0), grid.shape), grid.affine, "PATIENT")
+
+
+def _to_source(scan: Scan, regular: RegularGrid | None, labels: Volume) -> Volume:
+    if regular is None:
+        return labels
+    return scan.volume.with_array(regular.to_source(np.asarray(labels.array)))
 
 
 def _neighbours(slices: int, spacing_mm: float, context: Context) -> NDArray[np.intp]:

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.exc import OperationalError
 
 from service.admission import SMALL_VOXELS, Admission, Turn
-from service.decode import Readable
+from service.decode.readable import Readable
 from service.errors import (
     Busy,
     Cancelled,

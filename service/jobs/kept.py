@@ -14,6 +14,7 @@ from service.encode.png import mask_png, overlay_pngs
 from service.errors import NotFound
 from service.inference.segment import Segmentation
 from service.inference.work import Labelled
+from service.irregular import Irregular
 from service.jobs.records import key
 from service.pipeline import Result, documents
 from service.store import Store
@@ -36,6 +37,7 @@ class _Scene(BaseModel):
     affine: list[list[float]]
     shape: tuple[int, int, int]
     grid: tuple[list[list[float]], bool, tuple[int, ...]] | None
+    slice_positions_mm: list[list[float]] | None
     window: HounsfieldWindow
 
     @classmethod
@@ -48,14 +50,18 @@ class _Scene(BaseModel):
             affine=scan.volume.affine.tolist(),
             shape=(slices, rows, columns),
             grid=grid and (grid.affine_ras.tolist(), grid.reversed_slices, grid.shape),
+            slice_positions_mm=scan.irregular and scan.irregular.positions_mm.tolist(),
             window=result.model.contract.window,
         )
 
     def segmentation(self, hu: NDArray[np.int16], labels: NDArray[np.uint8]) -> Segmentation:
         """These slices and their labels; headers, and what only measuring needs, are not kept."""
         grid = self.grid and NiftiGrid(np.array(self.grid[0]), self.grid[1], self.grid[2])
-        volume = Volume(hu, np.array(self.affine), "PATIENT")
-        scan = Scan(volume, SourceReference(self.format, None, None, grid=grid))
+        affine, positions = np.array(self.affine), self.slice_positions_mm
+        irregular = None if positions is None else Irregular(np.array(positions), affine)
+        source = SourceReference(self.format, None, None, grid=grid)
+        volume = Volume(hu, affine, "PATIENT")
+        scan = Scan(volume, source, irregular=irregular)
         drawn = volume.with_array(labels)
         return Segmentation(scan, drawn, drawn, (), ())
 

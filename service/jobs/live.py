@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from service.decode import Readable
+from service.decode.readable import Readable
 from service.stopping import StopSignal
 
 _BEGINS_AT = {"inspect": 0.0, "read": 0.02, "label": 0.05, "clean_up": 0.9, "publish": 0.95}

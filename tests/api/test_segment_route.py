@@ -365,3 +365,20 @@ def test_defect_is_a_plain_500(settings: Settings, caplog: pytest.LogCaptureFixt
         assert "secret" not in caplog.text
         response = client.get("/health/live", headers={"X-Request-ID": "bad id\t"})
         assert response.headers["x-request-id"] != "bad id\t"
+
+
+def test_resample(client: TestClient, phantom: Phantom) -> None:
+    """A series with a missing slice: refused with the way out, taken with it, on its own slices."""
+    datasets = series(phantom.sample(36, 96, noise_hu=0)[0])
+    del datasets[18]
+    study = zip_of(datasets)
+    refused = client.post(URL, content=study, headers=ZIP)
+    assert refused.status_code == 422
+    assert refused.json()["code"] == "uneven_slice_spacing"
+    assert "slices 18 and 20. With resample=true" in refused.json()["detail"]
+    response = client.post(URL, content=study, headers=ZIP, params={"resample": "true"})
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert answer["source"]["slices"] == 35
+    assert [warning["code"] for warning in answer["warnings"]] == ["resampled"]
+    assert answer["findings"]["liver"]["volume_ml"] == pytest.approx(phantom.liver_ml, rel=0.03)

@@ -33,7 +33,6 @@ from service.errors import (
     GantryTilt,
     InconsistentSeries,
     InvalidParameter,
-    NoCtSeries,
     NoGeometry,
     TooManyVoxels,
     UnevenSliceSpacing,
@@ -242,7 +241,7 @@ def _enhanced(datasets: list[Dataset]) -> None:
         (_color, UnsupportedPixels, r"slice 4"),
         (_no_intercept, UnsupportedPixels, r"slice 4"),
         (_mr, WrongModality, r"Expected CT, found MR"),
-        (_enhanced, NoCtSeries, r"Enhanced CT Image Storage"),
+        (_enhanced, UnreadableFile, r"functional groups .* instance 1"),
     ],
 )
 def test_what_makes_no_volume_is_refused(
@@ -389,3 +388,15 @@ def test_directory_of_the_medium_is_left_out(clean_volume: Volume, options: Deco
     scan = decode([buffer.getvalue(), *map(to_bytes, datasets)], options)
     assert np.array_equal(scan.volume.array, clean_volume.array[:3])
     assert [notice.code for notice in scan.notices] == ["objects_left_out"]
+
+
+def test_damaged_file_meta_information(clean_volume: Volume, options: DecodeOptions) -> None:
+    """A value representation that does not exist, where a DICOMDIR would name its class."""
+    (dataset,) = series(clean_volume[:1])
+    del dataset.SOPClassUID
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    data = buffer.getvalue()
+    at = data.index(b"\x02\x00\x02\x00UI")
+    with pytest.raises(UnreadableFile):
+        decode([data[: at + 4] + b"U\xd3" + data[at + 6 :]], options)

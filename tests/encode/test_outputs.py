@@ -214,6 +214,14 @@ def test_poor_headers_still_give_a_valid_seg(
     assert validator_errors(data, tmp_path) == []
 
 
+def test_a_value_of_unknown_representation(clean_volume: Volume) -> None:
+    """An identifier that cannot be read is null in the answer."""
+    data = to_bytes(series(clean_volume[10:11])[0])
+    at = data.index(b"\x20\x00\x0e\x00UI")
+    result = result_of([data[: at + 4] + b"U\x01" + data[at + 6 :]])
+    assert pipeline.result_document(result).source.series_instance_uid is None
+
+
 @pytest.mark.parametrize("orientation", ORIENTATIONS[::5])
 def test_nifti_mask_lies_on_the_file_grid(clean_volume: Volume, orientation: str) -> None:
     """Shape, affine and voxels are the source file's own, whatever its orientation."""
