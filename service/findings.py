@@ -11,11 +11,12 @@ import numpy as np
 from highdicom import Volume
 from numpy.typing import NDArray
 
+from service.boxes import Box, box_of, within
 from service.diameters import AxialDiameters, axial_diameters
 from service.errors import TooManyLesions
 from service.inference.postprocess import CONNECTIVITY, components
 from service.inference.segment import Segmentation
-from service.volume import LIVER_LABEL, TUMOR_LABEL, Point, Scan, point_to_patient_mm
+from service.volume import TUMOR_LABEL, Point, Scan, point_to_patient_mm
 
 MAX_LESIONS = 2000
 """More are noise, kept by a request that switched the rule for small lesions off."""
@@ -105,13 +106,12 @@ def measure(segmentation: Segmentation) -> Measured:
     """Count, find the lesions, and measure each."""
     scan = segmentation.scan
     labels = np.asarray(segmentation.labels.array)
-    organ = int((labels >= LIVER_LABEL).sum())
-    tumor = int((labels == TUMOR_LABEL).sum())
-    ids = _lesion_ids(labels == TUMOR_LABEL)
-    boxes = cc3d.statistics(ids)["bounding_boxes"][1:]
+    organ = int(np.count_nonzero(labels))
+    ids, boxes = _lesions(labels)
     lesions = tuple(
         _lesion(segmentation, ids, number, box) for number, box in enumerate(boxes, start=1)
     )
+    tumor = sum(lesion.extent.voxels for lesion in lesions)
     findings = Findings(
         liver=Extent.of(organ, scan),
         parenchyma=Extent.of(organ - tumor, scan),
@@ -124,8 +124,24 @@ def measure(segmentation: Segmentation) -> Measured:
     return Measured(findings, segmentation.labels.with_array(ids))
 
 
-def _lesion_ids(tumor: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """Components numbered from 1 by falling size. Raises `TooManyLesions` above `MAX_LESIONS`."""
+def _lesions(labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], list[Box]]:
+    """The lesion's id of every voxel, and each lesion's box: numbered from 1 by falling size.
+
+    Only the pages of memory that hold a lesion are ever written. Raises `TooManyLesions` above
+    `MAX_LESIONS`.
+    """
+    ids = np.zeros(labels.shape, dtype=np.uint16)
+    organ = box_of(labels)
+    tumor = None if organ is None else box_of(labels[organ] == TUMOR_LABEL)
+    if organ is None or tumor is None:
+        return ids, []
+    box = within(organ, tumor)
+    ids[box] = _numbered(labels[box] == TUMOR_LABEL)
+    boxes = cc3d.statistics(ids[box])["bounding_boxes"][1:]
+    return ids, [within(box, lesion) for lesion in boxes]
+
+
+def _numbered(tumor: NDArray[np.bool_]) -> NDArray[np.uint16]:
     found, sizes = components(tumor)
     order = np.argsort(-sizes[1:], kind="stable") + 1
     if len(order) > MAX_LESIONS:
@@ -135,21 +151,16 @@ def _lesion_ids(tumor: NDArray[np.bool_]) -> NDArray[np.uint16]:
     return np.asarray(renumbered[found])
 
 
-def _lesion(
-    segmentation: Segmentation, ids: NDArray[np.uint16], number: int, box: tuple[slice, ...]
-) -> Lesion:
+def _lesion(segmentation: Segmentation, ids: NDArray[np.uint16], number: int, box: Box) -> Lesion:
     scan, source = segmentation.scan, segmentation.scan.source
     mask = ids[box] == number
-    offset = np.array([axis.start for axis in box])
-    voxels = np.argwhere(mask)
-    middle = voxels.mean(axis=0) + offset
-    centroid = (float(middle[0]), float(middle[1]), float(middle[2]))
+    centroid = _centroid(mask, box)
     by_slice = mask.sum(axis=(1, 2))
-    first, last = int(box[0].start), int(box[0].stop) - 1
-    diameters = axial_diameters(scan, mask, offset)
+    first, last = box[0].start, box[0].stop - 1
+    diameters = axial_diameters(scan, mask, np.array([axis.start for axis in box]))
     return Lesion(
         id=number,
-        extent=Extent.of(len(voxels), scan),
+        extent=Extent.of(int(by_slice.sum()), scan),
         diameters=diameters,
         centroid_px=centroid,
         centroid_mm=point_to_patient_mm(scan, centroid),
@@ -162,6 +173,17 @@ def _lesion(
         ),
         recist_measurable=_measurable(diameters),
     )
+
+
+def _centroid(mask: NDArray[np.bool_], box: Box) -> Point:
+    """The mean position (slice, row, column) of a mask that fills `box`, on the whole grid."""
+    in_plane = mask.sum(axis=0)
+    counts = (mask.sum(axis=(1, 2)), in_plane.sum(axis=1), in_plane.sum(axis=0))
+    slices, rows, columns = (
+        float(np.arange(len(count)) @ count / count.sum() + axis.start)
+        for count, axis in zip(counts, box, strict=True)
+    )
+    return slices, rows, columns
 
 
 def _measurable(diameters: AxialDiameters) -> bool | None:
