@@ -148,7 +148,7 @@ def _numbered(tumor: NDArray[np.bool_]) -> NDArray[np.uint16]:
         raise TooManyLesions(f"Expected at most {MAX_LESIONS} lesions, found {len(order)}.")
     renumbered: NDArray[np.uint16] = np.zeros(len(sizes), dtype=np.uint16)
     renumbered[order] = np.arange(1, len(sizes), dtype=np.uint16)
-    return np.asarray(renumbered[found])
+    return np.stack([renumbered[plane] for plane in found])
 
 
 def _lesion(segmentation: Segmentation, ids: NDArray[np.uint16], number: int, box: Box) -> Lesion:
