@@ -130,7 +130,7 @@ class _Found:
         replaced = labels.copy()
         # By slice, since NumPy makes eight bytes of each number that it looks up.
         for numbers, plane in zip(self.numbers, replaced[self.box], strict=True):
-            gone = dropped[numbers]
+            gone = dropped.take(numbers)
             plane[gone] = becomes[numbers[gone]]
         return _Step(replaced, int(dropped.sum()), int(self.sizes[dropped].sum()))
 
