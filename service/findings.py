@@ -127,7 +127,7 @@ def measure(segmentation: Segmentation) -> Measured:
 def _lesions(labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], list[Box]]:
     """The lesion's id of every voxel, and each lesion's box: numbered from 1 by falling size.
 
-    Only the pages of memory that hold a lesion are ever written. Raises `TooManyLesions` above
+    Memory is taken only where there are lesions. Raises `TooManyLesions` above
     `MAX_LESIONS`.
     """
     ids = np.zeros(labels.shape, dtype=np.uint16)
@@ -136,8 +136,10 @@ def _lesions(labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], list[Box]]:
     if organ is None or tumor is None:
         return ids, []
     box = within(organ, tumor)
-    ids[box] = _numbered(labels[box] == TUMOR_LABEL)
-    boxes = cc3d.statistics(ids[box])["bounding_boxes"][1:]
+    numbered = _numbered(labels[box] == TUMOR_LABEL)
+    boxes = cc3d.statistics(numbered)["bounding_boxes"][1:]
+    for lesion in boxes:
+        ids[box][lesion] = numbered[lesion]
     return ids, [within(box, lesion) for lesion in boxes]
 
 

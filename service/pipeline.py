@@ -6,7 +6,7 @@ decode -> segment -> measure -> trace -> (document | SEG | NIfTI | pictures | ev
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -51,15 +51,19 @@ class Result:
 
 
 def run(
-    files: Sequence[bytes],
+    files: Iterable[bytes],
     options: Options,
     model: Segmenter,
     settings: Settings,
     progress: Progress | None = None,
 ) -> Result:
-    """Take the files of one request through the flow. Raises `BadRequest` for what they hold."""
+    """Take the files of one request through the flow. Raises `BadRequest` for what they hold.
+
+    The files are let go once they are decoded; a caller who gives an iterator that does not keep
+    them spares their memory while the slices wait for the model.
+    """
     stage = _Stages()
-    scan = stage("decode", lambda: decode(files, _decode_options(options, model, settings)))
+    scan = stage("decode", lambda: decode(list(files), _decode_options(options, model, settings)))
     segmentation = stage(
         "segment",
         lambda: segment(scan, model, options.rules, settings.batch_slices, progress),

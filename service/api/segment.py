@@ -63,7 +63,7 @@ def _answer(
     model: Segmenter,
     settings: Settings,
 ) -> Response:
-    result = run(upload.files, parameters.options(), model, settings)
+    result = run(upload.take_files(), parameters.options(), model, settings)
     match wanted:
         case "application/dicom":
             return _attachment(dicom_seg(result), wanted, "mask.dcm")

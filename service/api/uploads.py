@@ -1,6 +1,6 @@
 """A request's body to files and fields, bounded while it arrives."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -37,8 +37,13 @@ _MAX_FIELD_BYTES = 4096
 class Upload:
     """The files of one request, and the text fields beside them."""
 
-    files: tuple[bytes, ...]
+    files: list[bytes]
     fields: tuple[tuple[str, str], ...] = ()
+
+    def take_files(self) -> Iterator[bytes]:
+        """The files, none of which is kept here: a CT's archive can be large."""
+        while self.files:
+            yield self.files.pop(0)
 
 
 async def read_upload(request: Request, settings: Settings) -> Upload:
@@ -53,7 +58,7 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
         upload = await _read_form(request, settings)
     elif media_type in BODY_MEDIA_TYPES:
         chunks = [chunk async for chunk in _bounded(request, settings.max_request_bytes)]
-        upload = Upload((b"".join(chunks),))
+        upload = Upload([b"".join(chunks)])
     else:
         raise UnsupportedMediaType(
             f"Expected multipart/form-data or one of {', '.join(BODY_MEDIA_TYPES)}, found another "
@@ -121,4 +126,4 @@ async def _form_content(form: FormData) -> Upload:
             files.append(await value.read())
         else:
             raise InvalidParameter(f"Expected files in {FILES_FIELD}, found another field.")
-    return Upload(tuple(files), tuple(fields))
+    return Upload(files, tuple(fields))

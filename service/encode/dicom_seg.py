@@ -73,7 +73,7 @@ def _segment_numbers(
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The segment's number of every voxel (0: none), as small as it can be held.
 
-    Only the pages of memory that hold a segment are ever written.
+    Memory is taken only where there are labels.
     """
     labels = np.asarray(segmentation.labels.array)
     ids = np.asarray(measured.lesion_ids.array)

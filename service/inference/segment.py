@@ -14,7 +14,7 @@ from service.inference.contract import Context, ModelContract
 from service.inference.postprocess import Grid, Removal, Rules, postprocess
 from service.inference.session import Labelled
 from service.notices import Notice
-from service.volume import LIVER_LABEL, Canonical, Scan, to_canonical
+from service.volume import TUMOR_LABEL, Canonical, Scan, to_canonical
 
 Progress = Callable[[int, int], None]
 """Called with slices done and slices in all."""
@@ -48,7 +48,10 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Labels and tumour probability (255 is 1) on the scan's grid, uint8 [slice, row, column]."""
+    """Labels and tumour probability on the scan's grid, uint8 [slice, row, column].
+
+    A probability of 1 is 255; it is kept where the model found tumour, and 0 elsewhere.
+    """
 
     scan: Scan
     labels: Volume
@@ -69,7 +72,7 @@ def segment(
     labelled = _label(canonical, model, batch_slices, progress)
     labels, removals = postprocess(labelled.labels, _grid(scan, canonical, model.contract), rules)
     notices = [*_field_of_view(scan, canonical, model.contract)]
-    if not (labels >= LIVER_LABEL).any():
+    if not labels.any():
         notices.append(Notice("no_liver_found", "The model found no liver in the image."))
     return Segmentation(
         scan=scan,
@@ -83,6 +86,7 @@ def segment(
 def _label(
     canonical: Canonical, model: Segmenter, batch_slices: int, progress: Progress | None
 ) -> Labelled:
+    """Label all slices; both arrays take memory only where they are not 0."""
     hu = np.asarray(canonical.volume.array, dtype=np.int16)
     labels = np.zeros(hu.shape, dtype=np.uint8)
     probability = np.zeros(hu.shape, dtype=np.uint8)
@@ -90,11 +94,22 @@ def _label(
     neighbours = _neighbours(len(hu), canonical.volume.spacing[0], model.contract.context)
     for batch in _batches(len(hu), batch_slices):
         answer = model.run(square.stretch(hu[neighbours[batch]]))
-        labels[batch] = square.shrink(answer.labels)
-        probability[batch] = square.shrink(answer.tumor_probability)
+        found = square.shrink(answer.labels)
+        _write_rows(found, labels[batch])
+        tumor = found == TUMOR_LABEL
+        if tumor.any():
+            probability[batch][tumor] = square.shrink(answer.tumor_probability)[tumor]
         if progress is not None:
             progress(batch.stop, len(hu))
     return Labelled(labels, probability)
+
+
+def _write_rows(found: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+    """Write the rows that hold a label over zeros; memory of the others is never taken."""
+    for source, target in zip(found, labels, strict=True):
+        rows = np.flatnonzero(source.any(axis=1))
+        if len(rows):
+            target[rows[0] : rows[-1] + 1] = source[rows[0] : rows[-1] + 1]
 
 
 def _batches(slices: int, batch_slices: int) -> Iterator[slice]:

@@ -20,6 +20,7 @@ from PIL import Image
 from pydicom.uid import MRImageStorage
 
 from service.api.app import create_app
+from service.api.uploads import Upload
 from service.errors import InvalidModel
 from service.phantom import Phantom
 from service.phantom_files import PHANTOM_NAME, nifti_bytes
@@ -341,6 +342,15 @@ def test_full_service_refuses_early(tmp_path: Path) -> None:
         first.join(30)
         assert answers[0].status_code == 200
         assert client.post(URL, content=slice_png(), headers=headers).status_code == 200
+
+
+def test_upload_lets_go_of_its_files() -> None:
+    """A file that was taken is not kept: a CT's archive may be as large as its volume."""
+    upload = Upload([b"first", b"second"])
+    files = upload.take_files()
+    assert next(files) == b"first"
+    assert upload.files == [b"second"]
+    assert (list(files), upload.files) == ([b"second"], [])
 
 
 def test_defect_is_a_plain_500(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
