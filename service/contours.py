@@ -46,12 +46,11 @@ class Contour:
 def trace(labels: Volume, lesion_ids: Volume) -> tuple[Contour, ...]:
     """Outlines of the organ and of every lesion, by slice; nothing for a slice without either."""
     contours = []
-    organ_by_slice = np.asarray(labels.array) >= LIVER_LABEL
-    ids_by_slice = np.asarray(lesion_ids.array)
-    for index, (organ, ids) in enumerate(zip(organ_by_slice, ids_by_slice, strict=True)):
-        if not organ.any():
+    planes = zip(np.asarray(labels.array), np.asarray(lesion_ids.array), strict=True)
+    for index, (plane, ids) in enumerate(planes):
+        if not plane.any():
             continue
-        contours.append(Contour(index, "liver", None, polygons(organ)))
+        contours.append(Contour(index, "liver", None, polygons(plane >= LIVER_LABEL)))
         for lesion_id in np.unique(ids[ids > 0]):
             outline = polygons(ids == lesion_id)
             contours.append(Contour(index, "lesion", int(lesion_id), outline))

@@ -46,13 +46,24 @@ class AxialDiameters:
 
 
 @dataclass(frozen=True)
-class _Caliper:
-    """Lengths in millimetres and ends as [2, 2] (row, column) in the slice's pixels."""
+class _Outline:
+    """The convex outline [n, 2] (row, column) in mm of a piece of a lesion in an axial slice.
 
-    longest_mm: float
-    longest_px: NDArray[np.float64]
-    short_mm: float
-    short_px: NDArray[np.float64]
+    `ends` are the numbers of the two places in it that are farthest apart.
+    """
+
+    index: int
+    hull_mm: NDArray[np.float64]
+    ends: tuple[int, int]
+    length_mm: float
+
+    @property
+    def longest_mm(self) -> NDArray[np.float64]:
+        return self.hull_mm[list(self.ends)]
+
+    def short_mm(self) -> NDArray[np.float64]:
+        start, end = self.longest_mm
+        return _longest_chord(self.hull_mm, (end - start) / self.length_mm)
 
 
 def axial_diameters(
@@ -64,15 +75,16 @@ def axial_diameters(
     crop = scan.volume[box].with_array(mask.astype(np.uint8))  # type: ignore[index]  # its hint is for one axis only
     axial = to_canonical(crop).volume
     slice_mm, row_mm, column_mm = (float(value) for value in axial.spacing)
-    measured = [
-        (index, _measure(piece, np.array([row_mm, column_mm])))
+    spacing_mm = np.array([row_mm, column_mm])
+    outlines = [
+        _outline(index, piece * spacing_mm)
         for index, plane in enumerate(np.asarray(axial.array))
         for piece in _pieces(plane)
     ]
-    index, caliper = max(measured, key=lambda item: round(item[1].longest_mm, _DECIMALS))
+    outline = max(outlines, key=lambda item: round(item.length_mm, _DECIMALS))
 
     def diameter(length_mm: float, ends: NDArray[np.float64]) -> Diameter:
-        indices = np.column_stack([[index, index], ends])
+        indices = np.column_stack([[outline.index] * 2, ends / spacing_mm])
         source = crop.map_reference_to_indices(axial.map_indices_to_reference(indices)) + offset
         ends_px = (_point(source[0]), _point(source[1]))
         start, end = (point_to_patient_mm(scan, point) for point in ends_px)
@@ -84,9 +96,10 @@ def axial_diameters(
             ends_mm=None if start is None or end is None else (start, end),
         )
 
+    short = outline.short_mm()
     return AxialDiameters(
-        longest=diameter(caliper.longest_mm, caliper.longest_px),
-        short=diameter(caliper.short_mm, caliper.short_px),
+        longest=diameter(outline.length_mm, outline.longest_mm),
+        short=diameter(float(np.linalg.norm(short[1] - short[0])), short),
         slice_spacing_mm=None if scan.source.slice_spacing_mm is None else slice_mm,
     )
 
@@ -97,31 +110,21 @@ def _point(values: NDArray[np.float64]) -> Point:
 
 def _pieces(plane: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
     """Outline points [n, 2] (row, column) of each 8-connected piece of one slice."""
-    count, pieces = cv2.connectedComponents(plane, connectivity=8)
+    _, pieces = cv2.connectedComponents(plane, connectivity=8)
     inner = cv2.erode(plane, np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8),
                       borderType=cv2.BORDER_CONSTANT, borderValue=0)  # fmt: skip
-    outlines = []
-    for number in range(1, count):
-        boundary = np.argwhere((pieces == number) & (inner == 0))
-        outlines.append((boundary[:, None, :] + _EDGE_MIDDLES[None]).reshape(-1, 2))
-    return outlines
+    boundary = np.argwhere(plane > inner)
+    numbers = pieces[boundary[:, 0], boundary[:, 1]]
+    order = np.argsort(numbers, kind="stable")
+    by_piece = np.split(boundary[order], np.flatnonzero(np.diff(numbers[order])) + 1)
+    return [(points[:, None, :] + _EDGE_MIDDLES[None]).reshape(-1, 2) for points in by_piece]
 
 
-def _measure(outline: NDArray[np.float64], spacing_mm: NDArray[np.float64]) -> _Caliper:
-    points_mm = (outline * spacing_mm).astype(np.float32)
-    hull = cv2.convexHull(points_mm).reshape(-1, 2).astype(np.float64)
-    between = hull[:, None] - hull[None]
-    lengths = np.linalg.norm(between, axis=-1)
+def _outline(index: int, points_mm: NDArray[np.float64]) -> _Outline:
+    hull = cv2.convexHull(points_mm.astype(np.float32)).reshape(-1, 2).astype(np.float64)
+    lengths = np.linalg.norm(hull[:, None] - hull[None], axis=-1)
     first, second = np.unravel_index(lengths.round(_DECIMALS).argmax(), lengths.shape)
-    longest = hull[[first, second]]
-    direction = (longest[1] - longest[0]) / lengths[first, second]
-    short = _longest_chord(hull, direction)
-    return _Caliper(
-        longest_mm=float(lengths[first, second]),
-        longest_px=longest / spacing_mm,
-        short_mm=float(np.linalg.norm(short[1] - short[0])),
-        short_px=short / spacing_mm,
-    )
+    return _Outline(index, hull, (int(first), int(second)), float(lengths[first, second]))
 
 
 def _longest_chord(
@@ -133,17 +136,22 @@ def _longest_chord(
     the longest one passes through a vertex.
     """
     across = np.array([-direction[1], direction[0]])
-    along, side = hull @ direction, hull @ across
-    next_along, next_side = np.roll(along, -1), np.roll(side, -1)
-    best, ends = -1.0, np.zeros((2, 2))
-    for place in along:
-        crossing = (np.minimum(along, next_along) <= place) & (
-            place <= np.maximum(along, next_along)
-        )
-        run = next_along[crossing] - along[crossing]
-        share = np.divide(place - along[crossing], run, out=np.zeros_like(run), where=run != 0)
-        sides = side[crossing] + share * (next_side[crossing] - side[crossing])
-        if sides.max() - sides.min() > best + 10**-_DECIMALS:
-            best = float(sides.max() - sides.min())
-            ends = place * direction + np.outer([sides.min(), sides.max()], across)
-    return ends
+    places, side = hull @ direction, hull @ across
+    next_places, next_side = np.roll(places, -1), np.roll(side, -1)
+    # [vertex, edge]: where the chord through each vertex crosses each edge of the outline.
+    crosses = (np.minimum(places, next_places) <= places[:, None]) & (
+        places[:, None] <= np.maximum(places, next_places)
+    )
+    run = np.broadcast_to(next_places - places, crosses.shape)
+    share = np.divide(
+        places[:, None] - places, run, out=np.zeros(crosses.shape), where=crosses & (run != 0)
+    )
+    crossing = side + share * (next_side - side)
+    lowest = np.where(crosses, crossing, np.inf).min(axis=1)
+    highest = np.where(crosses, crossing, -np.inf).max(axis=1)
+    best, chosen = -1.0, 0
+    for vertex, length in enumerate((highest - lowest).tolist()):
+        if length > best + 10**-_DECIMALS:
+            best, chosen = length, vertex
+    ends = np.array([lowest[chosen], highest[chosen]])
+    return np.asarray(places[chosen] * direction + np.outer(ends, across))

@@ -11,11 +11,12 @@ import numpy as np
 from highdicom import Volume
 from numpy.typing import NDArray
 
+from service.boxes import Box, box_of, within
 from service.diameters import AxialDiameters, axial_diameters
 from service.errors import TooManyLesions
 from service.inference.postprocess import CONNECTIVITY, components
 from service.inference.segment import Segmentation
-from service.volume import LIVER_LABEL, TUMOR_LABEL, Point, Scan, point_to_patient_mm
+from service.volume import TUMOR_LABEL, Point, Scan, point_to_patient_mm
 
 MAX_LESIONS = 2000
 """More are noise, kept by a request that switched the rule for small lesions off."""
@@ -118,10 +119,10 @@ def measure(segmentation: Segmentation) -> Measured:
     """Count, find the lesions, and measure each."""
     scan = segmentation.scan
     labels = np.asarray(segmentation.labels.array)
-    organ = np.count_nonzero(labels >= LIVER_LABEL, axis=(1, 2))
-    tumor = np.count_nonzero(labels == TUMOR_LABEL, axis=(1, 2))
-    ids = _lesion_ids(labels == TUMOR_LABEL)
-    boxes = cc3d.statistics(ids)["bounding_boxes"][1:]
+    # Slice by slice: a mask of the whole volume would take half of its memory.
+    organ = np.array([np.count_nonzero(plane) for plane in labels])
+    tumor = np.array([np.count_nonzero(plane == TUMOR_LABEL) for plane in labels])
+    ids, boxes = _lesions(labels)
     lesions = tuple(
         _lesion(segmentation, ids, number, box) for number, box in enumerate(boxes, start=1)
     )
@@ -146,29 +147,42 @@ def _burden(tumor: Extent, organ: Extent, scan: Scan) -> float | None:
     return tumor.volume_ml / organ.volume_ml
 
 
-def _lesion_ids(tumor: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """Components numbered from 1 by falling size. Raises `TooManyLesions` above `MAX_LESIONS`."""
+def _lesions(labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], list[Box]]:
+    """The lesion's id of every voxel, and each lesion's box: numbered from 1 by falling size.
+
+    Memory is taken only where there are lesions. Raises `TooManyLesions` above
+    `MAX_LESIONS`.
+    """
+    ids = np.zeros(labels.shape, dtype=np.uint16)
+    organ = box_of(labels)
+    tumor = None if organ is None else box_of(labels[organ] == TUMOR_LABEL)
+    if organ is None or tumor is None:
+        return ids, []
+    box = within(organ, tumor)
+    numbered = _numbered(labels[box] == TUMOR_LABEL)
+    boxes = cc3d.statistics(numbered)["bounding_boxes"][1:]
+    for lesion in boxes:
+        ids[box][lesion] = numbered[lesion]
+    return ids, [within(box, lesion) for lesion in boxes]
+
+
+def _numbered(tumor: NDArray[np.bool_]) -> NDArray[np.uint16]:
     found, sizes = components(tumor)
     order = np.argsort(-sizes[1:], kind="stable") + 1
     if len(order) > MAX_LESIONS:
         raise TooManyLesions(f"Expected at most {MAX_LESIONS} lesions, found {len(order)}.")
     renumbered: NDArray[np.uint16] = np.zeros(len(sizes), dtype=np.uint16)
     renumbered[order] = np.arange(1, len(sizes), dtype=np.uint16)
-    return np.asarray(renumbered[found])
+    return np.stack([renumbered[plane] for plane in found])
 
 
-def _lesion(
-    segmentation: Segmentation, ids: NDArray[np.uint16], number: int, box: tuple[slice, ...]
-) -> Lesion:
+def _lesion(segmentation: Segmentation, ids: NDArray[np.uint16], number: int, box: Box) -> Lesion:
     scan, source = segmentation.scan, segmentation.scan.source
     mask = ids[box] == number
-    offset = np.array([axis.start for axis in box])
-    voxels = np.argwhere(mask)
-    middle = voxels.mean(axis=0) + offset
-    centroid = (float(middle[0]), float(middle[1]), float(middle[2]))
+    centroid = _centroid(mask, box)
     by_slice = mask.sum(axis=(1, 2))
-    first, last = int(box[0].start), int(box[0].stop) - 1
-    diameters = axial_diameters(scan, mask, offset)
+    first, last = box[0].start, box[0].stop - 1
+    diameters = axial_diameters(scan, mask, np.array([axis.start for axis in box]))
     return Lesion(
         id=number,
         extent=Extent.of(by_slice, scan, first),
@@ -191,6 +205,17 @@ def _thickest_mm(scan: Scan, first: int, last: int) -> float:
     if scan.irregular is None:
         return 0.0
     return float(scan.irregular.thickness_mm[first : last + 1].max())
+
+
+def _centroid(mask: NDArray[np.bool_], box: Box) -> Point:
+    """The mean position (slice, row, column) of a mask that fills `box`, on the whole grid."""
+    in_plane = mask.sum(axis=0)
+    counts = (mask.sum(axis=(1, 2)), in_plane.sum(axis=1), in_plane.sum(axis=0))
+    slices, rows, columns = (
+        float(np.arange(len(count)) @ count / count.sum() + axis.start)
+        for count, axis in zip(counts, box, strict=True)
+    )
+    return slices, rows, columns
 
 
 def _measurable(diameters: AxialDiameters, thickest_mm: float) -> bool | None:

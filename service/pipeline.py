@@ -114,7 +114,11 @@ def run(
     settings: Settings,
     progress: Progress | None = None,
 ) -> Result:
-    """Take the files of one request through the flow. Raises `BadRequest` for what they hold."""
+    """Take the files of one request through the flow. Raises `BadRequest` for what they hold.
+
+    The files are let go once they are decoded; a caller who gives an iterator that does not keep
+    them spares their memory while the slices wait for the model.
+    """
     stages = Run(options, model, progress=progress)
     scan = stages.read(stages.inspect(files, settings))
     return stages.finish(scan, stages.label(scan))

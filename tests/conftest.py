@@ -13,6 +13,7 @@ from highdicom import Volume
 from service.api.app import create_app
 from service.decode.archive import ArchiveLimits
 from service.decode.options import DecodeOptions
+from service.inference.batching import Batcher
 from service.inference.session import ModelSession
 from service.phantom import Phantom
 from service.settings import Settings
@@ -70,6 +71,14 @@ def client(settings: Settings, threshold: FakeSegmenter) -> Iterator[TestClient]
 def model() -> ModelSession:
     """The model in the repository, on the CPU."""
     return ModelSession.open(Settings().model, "cpu")
+
+
+@pytest.fixture(scope="session")
+def segmenter(model: ModelSession) -> Iterator[Batcher]:
+    """That model with its queue."""
+    batcher = Batcher(model, Settings().batch_slices)
+    yield batcher
+    batcher.close()
 
 
 @pytest.fixture(scope="session")

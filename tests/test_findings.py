@@ -1,8 +1,11 @@
 """Volumes, lesions and diameters against values worked out by hand."""
 
+import cc3d
 import numpy as np
 import pytest
 from highdicom import Volume
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.findings import Findings, measure
 from service.inference.segment import Segmentation
@@ -69,6 +72,32 @@ def test_lesions_by_size_with_their_values() -> None:
     assert first.centroid_mm == pytest.approx((40.75, 26.25, 42.0))
     assert (first.mean_hu, second.mean_hu) == (40.0, 50.0)
     assert first.mean_tumor_probability == pytest.approx(0.8)
+
+
+@given(seed=st.integers(0, 2**32), density=st.sampled_from([0.01, 0.05, 0.2, 0.6]))
+@settings(max_examples=100, deadline=None)
+def test_ids_are_those_of_the_whole_volume(seed: int, density: float) -> None:
+    """Crops change nothing: components of all tumour, by falling size, in the order they come."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((8, 24, 24), dtype=np.uint8)
+    labels[1:7, 2:20, 3:22] = 1
+    labels[2:6, 4:18, 5:20][rng.random((4, 14, 15)) < density] = 2
+    numbers = cc3d.connected_components((labels == 2).astype(np.uint8), connectivity=26)
+    sizes = [int((numbers == number).sum()) for number in range(1, int(numbers.max()) + 1)]
+    by_size = sorted(range(len(sizes)), key=lambda number: -sizes[number])
+    expected = np.zeros(labels.shape)
+    for lesion_id, number in enumerate(by_size, start=1):
+        expected[numbers == number + 1] = lesion_id
+    volume = Volume(np.zeros(labels.shape, np.int16), np.eye(4), "PATIENT")
+    segmented = volume.with_array(labels)
+    scan = Scan(volume, SourceReference("nifti", (1.0, 1.0), 1.0))
+    result = measure(Segmentation(scan, segmented, segmented, (), ()))
+    assert np.array_equal(result.lesion_ids.array, expected)
+    for lesion in result.findings.lesions:
+        voxels = np.argwhere(expected == lesion.id)
+        assert lesion.extent.voxels == len(voxels)
+        assert lesion.centroid_px == pytest.approx(tuple(voxels.mean(axis=0)))
+        assert lesion.slices == (voxels[:, 0].min(), voxels[:, 0].max())
 
 
 def test_corners_connect() -> None:

@@ -10,7 +10,7 @@ import pytest
 from dicom_files import series, to_bytes
 
 from service import pipeline
-from service.inference.session import ModelSession
+from service.inference.batching import Batcher
 from service.pipeline import Options, Result
 from service.settings import Settings
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.real_ct
 
 
 @pytest.fixture(scope="module")
-def result(real_ct: Path, model: ModelSession) -> Result:
-    return pipeline.run([real_ct.read_bytes()], Options(), model, Settings())
+def result(real_ct: Path, segmenter: Batcher) -> Result:
+    return pipeline.run([real_ct.read_bytes()], Options(), segmenter, Settings())
 
 
 def test_liver_has_the_size_of_a_liver(result: Result) -> None:
@@ -53,17 +53,17 @@ def test_seg_reads_back_on_the_source_grid(result: Result) -> None:
     ids=["upside down", "feet first", "sagittal"],
 )
 def test_rewritten_ct_gives_the_same_labels(
-    result: Result, model: ModelSession, orientation: str
+    result: Result, segmenter: Batcher, orientation: str
 ) -> None:
     """The same anatomy in other files: the labels are the same, voxel for voxel."""
     volume = result.segmentation.scan.volume.to_patient_orientation(orientation)
     files = [to_bytes(dataset) for dataset in series(volume)]
-    again = pipeline.run(files, Options(), model, Settings())
+    again = pipeline.run(files, Options(), segmenter, Settings())
     turned = again.segmentation.labels.to_patient_orientation("HPL").array
     assert np.array_equal(turned, result.segmentation.labels.array)
 
 
-def test_single_slice_of_it(real_ct: Path, result: Result, model: ModelSession) -> None:
+def test_single_slice_of_it(real_ct: Path, result: Result, segmenter: Batcher) -> None:
     """One slice alone is labelled as it is in the volume, before the volume's rules."""
     archive = zipfile.ZipFile(real_ct)
     index = 30
@@ -72,7 +72,7 @@ def test_single_slice_of_it(real_ct: Path, result: Result, model: ModelSession) 
         data = archive.read(name)
         if uid.encode() in data:
             break
-    alone = pipeline.run([data], Options(), model, Settings())
+    alone = pipeline.run([data], Options(), segmenter, Settings())
     labels = np.asarray(alone.segmentation.labels.array[0]) > 0
     whole = np.asarray(result.segmentation.labels.array[index]) > 0
     assert 2 * (labels & whole).sum() / (labels.sum() + whole.sum()) > 0.95

@@ -84,6 +84,7 @@ def _answer(
         readable = run.inspect(upload.files(), service.settings)
         turn.settle(readable.voxels, stop)
         scan = run.read(readable)
+        del readable  # and with it the files
         result = run.finish(scan, run.label(scan))
         service.metrics.observe_stages(result.timings_s)
         return _encoded(result, wanted, with_mask=parameters.include == "mask")

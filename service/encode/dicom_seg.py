@@ -10,11 +10,13 @@ from datetime import datetime
 import highdicom
 import numpy as np
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
+from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import ExplicitVRLittleEndian
 
 from service import __version__
+from service.boxes import box_of
 from service.encode.identity import derived_uid
 from service.encode.source_headers import content_moment, headers, refer_to_frames
 from service.errors import NoDicomSource
@@ -45,12 +47,9 @@ def segmentation_dcm(
     source = segmentation.scan.source
     if not source.datasets:
         raise NoDicomSource(f"Expected a DICOM source for a DICOM result, found {source.format}.")
-    lesion_ids = np.asarray(measured.lesion_ids.array)
-    liver = np.asarray(segmentation.labels.array) == LIVER_LABEL
-    numbers = np.where(lesion_ids > 0, lesion_ids + 1, liver).astype(np.uint16)
     seg = highdicom.seg.Segmentation(
         source_images=headers(segmentation.scan, fingerprint),
-        pixel_array=numbers,
+        pixel_array=_segment_numbers(segmentation, measured),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=_descriptions(contract, len(measured.findings.lesions), fingerprint),
         series_instance_uid=derived_uid(fingerprint, "seg series"),
@@ -72,6 +71,23 @@ def segmentation_dcm(
     buffer = io.BytesIO()
     seg.save_as(buffer)
     return buffer.getvalue()
+
+
+def _segment_numbers(
+    segmentation: Segmentation, measured: Measured
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The segment's number of every voxel (0: none), as small as it can be held.
+
+    Memory is taken only where there are labels.
+    """
+    labels = np.asarray(segmentation.labels.array)
+    ids = np.asarray(measured.lesion_ids.array)
+    segments = 1 + len(measured.findings.lesions)
+    numbers = np.zeros(labels.shape, np.uint8 if segments <= np.iinfo(np.uint8).max else np.uint16)
+    if (box := box_of(labels)) is not None:
+        for plane, label, lesion in zip(numbers[box], labels[box], ids[box], strict=True):
+            plane[:] = np.where(lesion > 0, lesion + 1, label == LIVER_LABEL)
+    return numbers
 
 
 def _descriptions(

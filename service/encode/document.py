@@ -300,14 +300,14 @@ def warnings_of(segmentation: Segmentation) -> tuple[WarningDocument, ...]:
 
 
 def _px(points: PixelPoints) -> list[tuple[int, int]]:
-    return [(int(column), int(row)) for column, row in points]
+    return list(map(tuple, points.tolist()))
 
 
 def _mm(scan: Scan, slice_index: int, points: PixelPoints) -> list[Point] | None:
     if not scan.source.has_patient_coordinates:
         return None
     rounded = to_patient_mm(scan, slice_index, points).round(MM_DECIMALS)
-    return [(float(x), float(y), float(z)) for x, y, z in rounded]
+    return list(map(tuple, rounded.tolist()))
 
 
 def _uid(header: Dataset | None, keyword: str) -> str | None:

@@ -15,7 +15,8 @@ def fingerprint(scan: Scan, model_sha256: str, provider: str, rules: Rules) -> s
     """SHA-256 over all that decides a result: source, model, provider, rules and this software."""
     digest = hashlib.sha256()
     digest.update(json.dumps(sorted(scan.source.sop_instance_uids)).encode())
-    digest.update(np.ascontiguousarray(scan.volume.array).tobytes())
+    for plane in np.asarray(scan.volume.array):
+        digest.update(np.ascontiguousarray(plane).data)
     digest.update(scan.volume.affine.tobytes())
     if scan.irregular is not None:
         digest.update(scan.irregular.positions_mm.tobytes())

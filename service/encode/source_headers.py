@@ -40,8 +40,15 @@ _NO_DATE, _NO_TIME = "19000101", "000000"
 
 
 def headers(scan: Scan, fingerprint: str) -> list[Dataset]:
-    """A data set for each slice with what a result needs of it, in UTF-8, without pixel data."""
-    return [_header(scan, index, fingerprint) for index in range(len(scan.source.datasets))]
+    """A data set for each slice with what a result needs of it, in UTF-8, without pixel data.
+
+    Patient, study and series are read from the first slice: decoding saw to it that they are one.
+    """
+    common = _common(scan, fingerprint)
+    return [
+        _header(scan, index, common, _plane_uid(scan, index, fingerprint))
+        for index in range(len(scan.source.datasets))
+    ]
 
 
 def refer_to_frames(result: Dataset, scan: Scan, fingerprint: str) -> None:
@@ -103,8 +110,17 @@ def content_moment(scan: Scan) -> tuple[str, str]:
     return _NO_DATE, _NO_TIME
 
 
-def _header(scan: Scan, index: int, fingerprint: str) -> Dataset:
+def _header(scan: Scan, index: int, common: Dataset, instance_uid: str) -> Dataset:
     source = scan.source.datasets[index]
+    header = Dataset()
+    header.update(common)
+    header.SOPInstanceUID = instance_uid
+    header.ImagePositionPatient = _decimals(numbers(source, "ImagePositionPatient", 3))
+    return header
+
+
+def _common(scan: Scan, fingerprint: str) -> Dataset:
+    source = scan.source.datasets[0]
     header = Dataset()
     header.SpecificCharacterSet = "ISO_IR 192"
     for keyword in _TEXTS:
@@ -121,17 +137,15 @@ def _header(scan: Scan, index: int, fingerprint: str) -> Dataset:
         uid = _text(source, keyword) or derived_uid(fingerprint, f"source {keyword}")
         setattr(header, keyword, uid)
     header.SOPClassUID = CTImageStorage
-    header.SOPInstanceUID = _plane_uid(scan, index, fingerprint)
     header.Modality = "CT"
-    _set_geometry(header, scan, index)
+    _set_geometry(header, scan)
     _set_compression(header, source)
     return header
 
 
-def _set_geometry(header: Dataset, scan: Scan, index: int) -> None:
-    volume, source = scan.volume, scan.source.datasets[index]
+def _set_geometry(header: Dataset, scan: Scan) -> None:
+    volume = scan.volume
     header.Rows, header.Columns = volume.spatial_shape[1:]
-    header.ImagePositionPatient = _decimals(numbers(source, "ImagePositionPatient", 3))
     header.ImageOrientationPatient = _decimals(
         np.concatenate([volume.unit_vectors()[2], volume.unit_vectors()[1]])
     )

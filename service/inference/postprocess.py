@@ -4,7 +4,7 @@ Each rule returns the labels without what it removed, and says what that was. Al
 canonical grid, uint8 [slice, row, column]: 0 background, 1 liver, 2 tumour.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
+from service.boxes import Box, box_of, everything, grown, size_of
 from service.volume import LIVER_LABEL, TUMOR_LABEL
 
 MIN_SLICES = 5
@@ -28,6 +29,7 @@ MAX_TUMOR_DISTANCE_MM = 5.0
 CONNECTIVITY = 26
 
 Labels = NDArray[np.uint8]
+Pieces = NDArray[np.integer]
 Rule = Literal["liver_fragments", "distant_tumor", "small_lesions"]
 
 
@@ -67,13 +69,18 @@ class Grid:
 
 
 def postprocess(labels: Labels, grid: Grid, rules: Rules) -> tuple[Labels, tuple[Removal, ...]]:
-    """Apply the rules in their order; the given labels stay as they are."""
+    """Apply the rules in their order; the given labels stay as they are.
+
+    The rules see the box around the labels only: outside of it there is nothing to remove.
+    """
     steps: tuple[tuple[Rule, bool, bool, Callable[[Labels, Grid], _Step]], ...] = (
         ("liver_fragments", rules.liver_fragments, True, _drop_liver_fragments),
         ("distant_tumor", rules.distant_tumor, True, _drop_distant_tumor),
         ("small_lesions", rules.small_lesions, False, _drop_small_lesions),
     )
     is_volume = grid.spacing_mm is not None and labels.shape[0] >= MIN_SLICES
+    box = box_of(labels) or everything(labels)
+    kept = labels[box]
     removals = []
     for rule, wanted, needs_volume, apply in steps:
         if not wanted:
@@ -82,50 +89,110 @@ def postprocess(labels: Labels, grid: Grid, rules: Rules) -> tuple[Labels, tuple
             reason = f"needs {MIN_SLICES} contiguous slices of known spacing"
             removals.append(Removal(rule, False, reason))
         else:
-            step = apply(labels, grid)
-            removals.append(
-                Removal(rule, True, None, step.components, int((step.labels != labels).sum()))
-            )
-            labels = step.labels
-    return labels, tuple(removals)
+            step = apply(kept, grid)
+            removals.append(Removal(rule, True, None, step.components, step.voxels))
+            kept = step.labels
+    if not any(removal.voxels for removal in removals):
+        return labels, tuple(removals)
+    cleaned = np.zeros(labels.shape, dtype=np.uint8)
+    cleaned[box] = kept
+    return cleaned, tuple(removals)
 
 
 @dataclass(frozen=True)
 class _Step:
+    """Labels without what a rule removed, and how much that was."""
+
     labels: Labels
-    components: int
+    components: int = 0
+    voxels: int = 0
 
 
-def components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+@dataclass(frozen=True)
+class _Found:
+    """The components of one structure, numbered from 1 inside `box`, and their voxels."""
+
+    box: Box
+    numbers: Pieces
+    sizes: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_], box: Box) -> "_Found":
+        return cls(box, *components(mask[box]))
+
+    def replaced(
+        self, labels: Labels, dropped: NDArray[np.bool_], becomes: NDArray[np.uint8]
+    ) -> _Step:
+        """The labels, those of each dropped component replaced by what it becomes."""
+        dropped = np.concatenate([[False], dropped[1:]])  # the background is no component
+        if not dropped.any():
+            return _Step(labels)
+        replaced = labels.copy()
+        # By slice, since NumPy makes eight bytes of each number that it looks up.
+        for numbers, plane in zip(self.numbers, replaced[self.box], strict=True):
+            gone = dropped.take(numbers)
+            plane[gone] = becomes[numbers[gone]]
+        return _Step(replaced, int(dropped.sum()), int(self.sizes[dropped].sum()))
+
+
+def components(mask: NDArray[np.bool_]) -> tuple[Pieces, NDArray[np.intp]]:
     """26-connected components of [slice, row, column], and voxels by component (0: background)."""
-    found = cc3d.connected_components(mask, connectivity=CONNECTIVITY)
-    return found, np.asarray(cc3d.statistics(found)["voxel_counts"])
+    # As numbers, not as booleans: for those cc3d reserves too little where components are densest,
+    # as in a row of voxel, gap, voxel, and raises an error.
+    found, count = cc3d.connected_components(
+        mask.view(np.uint8), connectivity=CONNECTIVITY, return_N=True
+    )
+    sizes = np.bincount(found[mask], minlength=count + 1)
+    sizes[0] = mask.size - sizes.sum()
+    return found, sizes
 
 
 def _drop_liver_fragments(labels: Labels, _: Grid) -> _Step:
-    pieces, sizes = components(labels >= LIVER_LABEL)
-    if len(sizes) <= 2:
-        return _Step(labels, 0)
-    dropped = sizes < FRAGMENT_SHARE * sizes[1:].max()
-    dropped[0] = False
-    return _Step(np.where(dropped[pieces], 0, labels).astype(np.uint8), int(dropped.sum()))
+    pieces = _Found.of(labels >= LIVER_LABEL, everything(labels))
+    if len(pieces.sizes) <= 2:
+        return _Step(labels)
+    dropped = pieces.sizes < FRAGMENT_SHARE * pieces.sizes[1:].max()
+    return pieces.replaced(labels, dropped, np.zeros(len(dropped), dtype=np.uint8))
 
 
 def _drop_distant_tumor(labels: Labels, grid: Grid) -> _Step:
     """A lesion goes as a whole, and only if all of it is far: a large one reaches far inward."""
-    lesions, sizes = components(labels == TUMOR_LABEL)
-    liver = labels == LIVER_LABEL
-    if len(sizes) <= 1 or grid.spacing_mm is None:
-        return _Step(labels, 0)
-    if not liver.any():  # a liver that is all tumour has nothing to be far from
-        return _Step(labels, 0)
-    distance_mm = edt.edt(~_filled(liver), anisotropy=grid.spacing_mm, black_border=False)
-    nearest = np.full(len(sizes), np.inf)
-    tumor = lesions > 0
-    np.minimum.at(nearest, lesions[tumor], distance_mm[tumor])
-    dropped = nearest > MAX_TUMOR_DISTANCE_MM
-    dropped[0] = False  # the background
-    return _Step(np.where(dropped[lesions], 0, labels).astype(np.uint8), int(dropped.sum()))
+    tumor, liver = labels == TUMOR_LABEL, labels == LIVER_LABEL
+    box = box_of(tumor)
+    # A liver that is all tumour has nothing to be far from.
+    if box is None or grid.spacing_mm is None or not liver.any():
+        return _Step(labels)
+    reach = _reach(grid.spacing_mm)
+    lesions = _Found.of(tumor, grown(box, reach, labels.shape))
+    slices, rows, columns = lesions.box
+    filled = _filled(liver[slices])[:, rows, columns]
+    nearest_mm = np.full(len(lesions.sizes), np.inf)
+    nearest_mm[lesions.numbers[filled]] = 0
+    nearest_mm[0] = 0  # the background is no lesion
+    for crop in _crops(lesions.numbers, nearest_mm > 0, reach):
+        numbers = lesions.numbers[crop]
+        outside = nearest_mm[numbers] > 0
+        distance_mm = edt.edt(~filled[crop], anisotropy=grid.spacing_mm, black_border=False)
+        np.minimum.at(nearest_mm, numbers[outside], distance_mm[outside])
+    dropped = nearest_mm > MAX_TUMOR_DISTANCE_MM
+    return lesions.replaced(labels, dropped, np.zeros(len(dropped), dtype=np.uint8))
+
+
+def _reach(spacing_mm: tuple[float, float, float]) -> tuple[int, int, int]:
+    """Voxels along each axis beyond which everything is too far from a lesion."""
+    slices, rows, columns = (int(MAX_TUMOR_DISTANCE_MM / step_mm) + 1 for step_mm in spacing_mm)
+    return slices, rows, columns
+
+
+def _crops(
+    numbers: Pieces, wanted: NDArray[np.bool_], reach: tuple[int, int, int]
+) -> Iterator[Box]:
+    """A box for each wanted component with all that is in reach; one for all if that is less."""
+    if not wanted.any():
+        return
+    boxes = cc3d.statistics(numbers)["bounding_boxes"]
+    crops = [grown(boxes[number], reach, numbers.shape) for number in np.flatnonzero(wanted)]
+    yield from crops if sum(map(size_of, crops)) < numbers.size else [everything(numbers)]
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -139,20 +206,17 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _drop_small_lesions(labels: Labels, grid: Grid) -> _Step:
     """A speck that touches liver becomes liver; one that lies alone becomes background."""
-    lesions, sizes = components(labels == TUMOR_LABEL)
-    dropped = sizes < grid.min_lesion_voxels
-    dropped[0] = False
-    if not dropped.any():
-        return _Step(labels, 0)
-    touching = np.zeros(len(sizes), dtype=bool)
-    near_liver = _grown(labels == LIVER_LABEL)
-    touching[np.unique(lesions[near_liver])] = True
-    becomes = np.where(touching, LIVER_LABEL, 0).astype(np.uint8)
-    specks = dropped[lesions]
-    return _Step(np.where(specks, becomes[lesions], labels).astype(np.uint8), int(dropped.sum()))
+    tumor = labels == TUMOR_LABEL
+    box = box_of(tumor)
+    if box is None:
+        return _Step(labels)
+    lesions = _Found.of(tumor, grown(box, (1, 1, 1), labels.shape))
+    becomes = np.zeros(len(lesions.sizes), dtype=np.uint8)
+    becomes[lesions.numbers[_dilated(labels[lesions.box] == LIVER_LABEL)]] = LIVER_LABEL
+    return lesions.replaced(labels, lesions.sizes < grid.min_lesion_voxels, becomes)
 
 
-def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _dilated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask grown by one voxel to its 26 neighbours."""
     in_plane = np.stack(
         [cv2.dilate(plane, np.ones((3, 3), np.uint8)) for plane in mask.astype(np.uint8)]

@@ -15,7 +15,7 @@ from service.inference.work import Labelled, Progress, Work
 from service.irregular import RegularGrid
 from service.notices import Notice
 from service.stopping import StopSignal
-from service.volume import AIR_HU, LIVER_LABEL, Canonical, Scan, to_canonical
+from service.volume import AIR_HU, TUMOR_LABEL, Canonical, Scan, to_canonical
 
 _LONGEST_SIDE_PX = 4096
 """Of a slice with oblong pixels once they are square; bounds the memory of a batch."""
@@ -46,7 +46,10 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Labels and tumour probability (255 is 1) on the scan's grid, uint8 [slice, row, column]."""
+    """Labels and tumour probability on the scan's grid, uint8 [slice, row, column].
+
+    A probability of 1 is 255; it is kept where the model found tumour, and 0 elsewhere.
+    """
 
     scan: Scan
     labels: Volume
@@ -77,7 +80,10 @@ def label(
     stop: StopSignal | None = None,
     progress: Progress | None = None,
 ) -> Labelled:
-    """What the model says of each slice, on the canonical grid, before any rule."""
+    """What the model says of each slice, on the canonical grid, before any rule.
+
+    Both arrays take memory only where they are not 0.
+    """
     canonical = to_canonical(_regular_volume(scan)).volume
     hu = np.asarray(canonical.array, dtype=np.int16)
     labelled = Labelled(np.zeros(hu.shape, np.uint8), np.zeros(hu.shape, np.uint8))
@@ -86,8 +92,12 @@ def label(
     neighbours = _neighbours(len(hu), canonical.spacing[0], context)
 
     def write(batch: slice, answer: Labelled) -> None:
-        labelled.labels[batch] = square.shrink(answer.labels)
-        labelled.tumor_probability[batch] = square.shrink(answer.tumor_probability)
+        found = square.shrink(answer.labels)
+        _write_rows(found, labelled.labels[batch])
+        tumor = found == TUMOR_LABEL
+        if tumor.any():
+            probability = square.shrink(answer.tumor_probability)
+            labelled.tumor_probability[batch][tumor] = probability[tumor]
 
     work = Work(
         slices=len(hu),
@@ -107,7 +117,7 @@ def clean_up(scan: Scan, labelled: Labelled, contract: ModelContract, rules: Rul
     canonical = to_canonical(scan.volume if regular is None else _empty_volume(regular))
     labels, removals = postprocess(labelled.labels, _grid(scan, canonical, contract), rules)
     notices = [*_field_of_view(scan, canonical, contract)]
-    if not (labels >= LIVER_LABEL).any():
+    if not labels.any():
         notices.append(Notice("no_liver_found", "The model found no liver in the image."))
     return Segmentation(
         scan=scan,
@@ -145,6 +155,14 @@ def _to_source(scan: Scan, regular: RegularGrid | None, labels: Volume) -> Volum
     if regular is None:
         return labels
     return scan.volume.with_array(regular.to_source(np.asarray(labels.array)))
+
+
+def _write_rows(found: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+    """Write the rows that hold a label over zeros; memory of the others is never taken."""
+    for source, target in zip(found, labels, strict=True):
+        rows = np.flatnonzero(source.any(axis=1))
+        if len(rows):
+            target[rows[0] : rows[-1] + 1] = source[rows[0] : rows[-1] + 1]
 
 
 def _neighbours(slices: int, spacing_mm: float, context: Context) -> NDArray[np.intp]:

@@ -331,6 +331,7 @@ class _Task:
         self._live.readable = None
         turn.settle(readable.voxels, self._run.stop)
         self._scan = self._run.read(readable)
+        del readable  # and with it the files
         self._labelled = self._run.label(self._scan)
         self._store.put(key(self._request.id, LABELS), pack(self._labelled))
 

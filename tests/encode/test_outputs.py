@@ -23,6 +23,7 @@ from pydicom.tag import Tag
 
 from service import pipeline
 from service.errors import NoDicomSource
+from service.inference.postprocess import Rules
 from service.phantom_files import nifti_bytes
 from service.pipeline import Options, Result
 from service.settings import Settings
@@ -288,3 +289,22 @@ def test_no_seg_from_nifti(clean_volume: Volume) -> None:
     with pytest.raises(NoDicomSource):
         pipeline.dicom_seg(result)
     assert "mask.dcm" not in dict(pipeline.outputs(result))
+
+
+def test_many_lesions_keep_their_numbers() -> None:
+    """Segment numbers above 255 are not cut to a byte."""
+    labels = np.zeros((6, 24, 36), dtype=np.uint8)
+    labels[1:5, 1:23, 1:35] = 1
+    labels[2:5:2, 3:21:2, 3:33:2] = 2
+    affine = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])
+    volume = Volume(np.where(labels == 2, 52, labels * 108).astype(np.int16), affine, "PATIENT")
+    rules = Rules(small_lesions=False)
+    files = [to_bytes(dataset) for dataset in series(volume)]
+    result = pipeline.run(files, Options(rules=rules), FakeSegmenter(by_threshold), Settings())
+    seg = read_seg(pipeline.dicom_seg(result))
+    volume = seg.get_volume(combine_segments=True).to_patient_orientation("HPL")
+    numbers = np.asarray(volume.array)
+    count = int((labels == 2).sum())
+    assert seg.number_of_segments == count + 1 > 256
+    assert np.array_equal(numbers == 1, labels[1:5] == 1)  # empty slices have no frames
+    assert sorted(numbers[numbers > 1]) == list(range(2, count + 2))

@@ -35,6 +35,13 @@ def test_batches_cover_every_slice_once(clean_volume: Volume, batch_slices: int)
     assert max(len(batch) for batch in model.handed) <= batch_slices
 
 
+def test_probability_of_tumour(clean_volume: Volume) -> None:
+    """The model's probability is kept where it found tumour, whatever the rules then remove."""
+    found = segment(scan_of(clean_volume), FakeSegmenter(by_threshold), OFF, 4)
+    tumor = by_threshold(np.asarray(clean_volume.array)) == 2
+    assert np.array_equal(found.tumor_probability.array, np.where(tumor, 204, 0))
+
+
 def test_neighbours_by_distance(clean_volume: Volume) -> None:
     """Three slices of context 10 mm apart are two slices of 5 mm away; the ends repeat."""
     model = FakeSegmenter(by_threshold, middle_of_context(3, 10.0))
