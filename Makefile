@@ -26,6 +26,8 @@ lint: $(DEV)/installed
 
 bench: $(DEV)/installed
 	$(DEV)/bin/python -m benchmarks.service
+	$(DEV)/bin/python -m benchmarks.outside
+	$(DEV)/bin/python -m benchmarks.memory
 
 openapi: $(DEV)/installed
 	$(DEV)/bin/python -m service openapi

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 START_S = 60
@@ -23,18 +24,35 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class Service:
+    """A service process that is ready, and the seconds that took from its start."""
+
+    address: str
+    pid: int
+    ready_s: float
+
+
 @contextmanager
 def running_service(**settings: object) -> Iterator[str]:
     """Start `python -m service serve` with these LTS_ settings; gives its address once ready."""
+    with service_process(**settings) as service:
+        yield service.address
+
+
+@contextmanager
+def service_process(**settings: object) -> Iterator[Service]:
+    """The same, with what is known of the process."""
     port = free_port()
     with tempfile.TemporaryDirectory() as data_dir:
         environment = os.environ | {"LTS_PORT": str(port), "LTS_DATA_DIR": data_dir}
         environment |= {f"LTS_{name.upper()}": str(value) for name, value in settings.items()}
+        started = time.perf_counter()
         process = subprocess.Popen([sys.executable, "-m", "service", "serve"], env=environment)
         try:
             address = f"http://127.0.0.1:{port}"
             _wait_until_ready(process, address)
-            yield address
+            yield Service(address, process.pid, time.perf_counter() - started)
         finally:
             process.terminate()
             process.wait(timeout=START_S)
@@ -75,5 +93,5 @@ def _wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
             with urllib.request.urlopen(f"{address}/health/ready", timeout=2):  # noqa: S310
                 return
         except OSError:
-            time.sleep(0.1)
+            time.sleep(0.02)
     raise TimeoutError(f"the service was not ready within {START_S} s")

@@ -142,8 +142,10 @@ def components(mask: NDArray[np.bool_]) -> tuple[Pieces, NDArray[np.intp]]:
     found, count = cc3d.connected_components(
         mask.view(np.uint8), connectivity=CONNECTIVITY, return_N=True
     )
-    sizes = np.bincount(found[mask], minlength=count + 1)
-    sizes[0] = mask.size - sizes.sum()
+    sizes = np.zeros(count + 1, dtype=np.intp)
+    for plane in found:  # NumPy makes eight bytes of each number that it counts
+        counted = np.bincount(plane.ravel())
+        sizes[: len(counted)] += counted
     return found, sizes
 
 
