@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     wait_s: float = Field(
         30, ge=0, le=600, description="Seconds a durable POST waits for its result by default."
     )
+    max_uploads: int = Field(
+        128, ge=1, le=10_000, description="Bodies that arrive at once; above it 503."
+    )
     upload_grace_s: float = Field(
         30, gt=0, description="Seconds before a body's rate of arrival counts."
     )

@@ -7,6 +7,7 @@ import anyio
 from fastapi import Request
 
 from service.admission import SMALL_PLACES, Admission
+from service.api.uploads import Arriving
 from service.errors import ModelNotReady, ShuttingDown, StartupError
 from service.inference.batching import Batcher
 from service.jobs.jobs import Jobs
@@ -32,6 +33,7 @@ class Resources:
     admission: Admission
     threads: anyio.CapacityLimiter
     accepting: anyio.CapacityLimiter
+    arriving: Arriving
     loop: asyncio.AbstractEventLoop
     draining: asyncio.Event
     model: Batcher | None = None
@@ -53,6 +55,7 @@ class Resources:
             admission=Admission(settings.max_running, settings.max_waiting),
             threads=anyio.CapacityLimiter(threads),
             accepting=anyio.CapacityLimiter(ACCEPTED_AT_ONCE),
+            arriving=Arriving(),
             loop=asyncio.get_running_loop(),
             draining=asyncio.Event(),
         )

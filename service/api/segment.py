@@ -60,7 +60,7 @@ async def segment(request: Request, service: Annotated[Resources, Depends(resour
     model = service.ready_model()
     wanted = answer_type(request.headers.get("accept", ""))
     service.admission.check()
-    async with receive(request, service.settings) as upload:
+    async with receive(request, service.settings, service.arriving) as upload:
         parameters = SegmentParameters.of(request, upload.fields)
         stop = StopSignal(service.settings.deadline_s)
         with service.admission.place():

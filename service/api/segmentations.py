@@ -198,8 +198,8 @@ async def create(request: Request, service: Service) -> Response:
     jobs = service.ready_jobs()
     waiting_s = wait_s(request.headers.get("prefer", ""), service.settings.wait_s)
     repeat_key = idempotency_key(request.headers.get("idempotency-key"))
-    jobs.check_room()
-    async with receive(request, service.settings) as received:
+    jobs.check_room(repeat_key)
+    async with receive(request, service.settings, service.arriving) as received:
         parameters = PipelineParameters.of(request, received.fields)
         job_id = await anyio.to_thread.run_sync(
             lambda: jobs.accept(received.spool, parameters.options(), repeat_key),

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import anyio.to_thread
@@ -11,7 +11,7 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
 from service.api.form import FormReader
-from service.errors import EmptyInput, RequestTooLarge, UnsupportedMediaType, UploadTimeout
+from service.errors import Busy, EmptyInput, RequestTooLarge, UnsupportedMediaType, UploadTimeout
 from service.settings import Settings
 from service.spool import Spool
 
@@ -49,33 +49,58 @@ class Upload:
         return self.spool.files()
 
 
+@dataclass
+class Arriving:
+    """How many bodies arrive now; on the event loop only."""
+
+    count: int = 0
+
+    @contextmanager
+    def one(self, most: int) -> Iterator[None]:
+        """Count one more while the block runs. Raises `Busy` where there are `most` already."""
+        if self.count >= most:
+            raise Busy(f"Expected at most {most} uploads at once, found more.")
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+
 @asynccontextmanager
-async def receive(request: Request, settings: Settings) -> AsyncIterator[Upload]:
+async def receive(
+    request: Request, settings: Settings, arriving: Arriving
+) -> AsyncIterator[Upload]:
     """Read a multipart form or a plain body; what was read is freed at the end of the block.
 
     Raises `UnsupportedMediaType`, `RequestTooLarge`, `TooManyFiles`, `InvalidParameter` for a form
     that cannot be parsed or has files under another name, `UploadTimeout` for a body that arrives
-    too slowly, `StorageFull` and `EmptyInput`.
+    too slowly, `Busy`, `StorageFull` and `EmptyInput`.
     """
-    content_type, options = parse_options_header(request.headers.get("content-type", ""))
-    media_type = content_type.decode("latin-1").lower()
     with Spool(settings.spool_folder) as spool:
-        if media_type == "multipart/form-data":
-            reader = FormReader(options.get(b"boundary", b""), spool, settings.max_files)
-            await _feed(request, settings, reader.feed)
-            fields = reader.finish()
-        elif media_type in BODY_MEDIA_TYPES:
-            spool.begin()
-            await _feed(request, settings, spool.write)
-            fields = ()
-        else:
-            raise UnsupportedMediaType(
-                f"Expected multipart/form-data or one of {', '.join(BODY_MEDIA_TYPES)}, found "
-                "another Content-Type or none."
-            )
+        with arriving.one(settings.max_uploads):
+            fields = await _into(spool, request, settings)
         if not spool.total_bytes:
             raise EmptyInput("Expected image data, found none.")
         yield Upload(spool, fields)
+
+
+async def _into(spool: Spool, request: Request, settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Read the body's files into the spool; gives the text fields."""
+    content_type, options = parse_options_header(request.headers.get("content-type", ""))
+    media_type = content_type.decode("latin-1").lower()
+    if media_type == "multipart/form-data":
+        reader = FormReader(options.get(b"boundary", b""), spool, settings.max_files)
+        await _feed(request, settings, reader.feed)
+        return reader.finish()
+    if media_type in BODY_MEDIA_TYPES:
+        spool.begin()
+        await _feed(request, settings, spool.write)
+        return ()
+    raise UnsupportedMediaType(
+        f"Expected multipart/form-data or one of {', '.join(BODY_MEDIA_TYPES)}, found another "
+        "Content-Type or none."
+    )
 
 
 async def _feed(request: Request, settings: Settings, take: Callable[[bytes], None]) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -44,6 +44,7 @@ from service.jobs.records import (
     JobRequest,
     Outcome,
     Status,
+    attempt,
     key,
     now,
 )
@@ -52,6 +53,7 @@ from service.metrics import Metrics
 from service.pipeline import Options, Run
 from service.settings import Settings
 from service.spool import Spool
+from service.stopping import StopSignal
 from service.store import Store
 from service.volume import Scan
 
@@ -61,10 +63,22 @@ FORMAT = "1"
 """Of what is written down of a job; a service goes on with unfinished jobs of its own format."""
 
 MAX_ATTEMPTS = 5
-"""Starts of one job: a job that ends its process as often is given up."""
+"""Times that a job gets its turn: one that ends its process as often is given up.
+
+The engine's own count has every job that was unfinished when the process ended, also those that had
+not begun; so it is no more than a backstop.
+"""
+
+ENGINE_ATTEMPTS = 1000
+
+RETRY_S = 5.0
+"""How long a job waits, when the disk is full, before it tries to write again."""
 
 STOP_S = 60
 """How long to wait for a running job to notice that it was stopped."""
+
+_WAITING = ("PENDING", "ENQUEUED", "DELAYED")
+"""The engine's words for a workflow that has not ended."""
 
 _ID = re.compile("[0-9a-f]{32}")
 
@@ -110,7 +124,7 @@ class Jobs:
         self._accepting = threading.Lock()
         DBOS(config=_engine_config(settings))
 
-        @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=MAX_ATTEMPTS)
+        @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=ENGINE_ATTEMPTS)
         def work(job_id: str) -> None:
             self._work(job_id)
 
@@ -131,8 +145,13 @@ class Jobs:
         """Jobs that are queued or run in this process."""
         return len(self._live)
 
-    def check_room(self) -> None:
-        """Raise `Busy` or `StorageFull` where no job can be taken, before anything is read."""
+    def check_room(self, idempotency_key: str | None = None) -> None:
+        """Raise `Busy` or `StorageFull` where no job can be taken, before anything is read.
+
+        A repeat of an earlier request needs no room.
+        """
+        if idempotency_key is not None and self._request(_job_id(idempotency_key)) is not None:
+            return
         if len(self._live) >= self._settings.max_jobs:
             raise Busy(f"Expected at most {self._settings.max_jobs} unfinished jobs, found more.")
         self._store.check_space()
@@ -170,7 +189,7 @@ class Jobs:
         if outcome is not None:
             return Job(request, outcome.status, "done", 1.0, outcome)
         if live is None:
-            return Job(request, "queued", "queued", 0.0, None)
+            return self._not_live(request)
         status: Status = "queued" if live.stage == "queued" else "running"
         return Job(request, status, live.stage, live.fraction, None)
 
@@ -227,6 +246,19 @@ class Jobs:
         DBOS.delete_workflow(job_id)
         _log.info("job deleted", job_id=job_id)
 
+    def _not_live(self, request: JobRequest) -> Job:
+        """A job without an outcome that this process does not work on: one that waits, or is lost.
+
+        Lost is one that the engine gave up, for instance because the disk was full at its end.
+        """
+        workflow = DBOS.get_workflow_status(request.id)
+        if workflow is None or workflow.status in _WAITING:
+            return Job(request, "queued", "queued", 0.0, None)
+        self._conclude(request.id, JobError.of(InternalError("The segmentation was given up.")))
+        outcome = self._outcome(request.id)
+        status: Status = "failed" if outcome is None else outcome.status
+        return Job(request, status, "done", 1.0, outcome)
+
     def _check_succeeded(self, job_id: str) -> None:
         job = self.get(job_id)
         if job.status != "succeeded":
@@ -249,7 +281,7 @@ class Jobs:
         reason = Cancelled("The segmentation was cancelled by request.")
         live = self._live.get(job_id)
         if live is None:
-            self._conclude(job_id, {}, JobError.of(reason))
+            self._conclude(job_id, JobError.of(reason))
             return
         live.stop.stop(reason)
         if not live.ended.wait(STOP_S):
@@ -282,8 +314,8 @@ class Jobs:
             request = self._request(job_id)
             if request is not None and self._outcome(job_id) is None:
                 self._perform(request, live)
-            self._store.delete(key(job_id, INPUT))
-            self._store.delete(key(job_id, LABELS))
+            for name in (INPUT, LABELS, *map(attempt, range(1, MAX_ATTEMPTS + 1))):
+                self._store.delete(key(job_id, name))
         finally:
             self._live.end(job_id)
 
@@ -292,24 +324,42 @@ class Jobs:
         task = _Task(request, run, self._store, self._settings, live)
         try:
             with self._admission.turn(sum(request.file_bytes), live.stop) as turn:
-                error = _step("label", request.id, lambda: task.label(turn))
-                error = error or _step("publish", request.id, task.publish)
+                self._count_attempt(request.id)
+                error = _step("label", request.id, live.stop, lambda: task.label(turn))
+                error = error or _step("publish", request.id, live.stop, task.publish)
         except ShuttingDown as reason:
             raise Interrupted from reason
         except ServiceError as reason:
             error = JobError.of(reason)
-        DBOS.run_step({"name": "conclude"}, self._conclude, request.id, run.timings_s, error)
+        ended = error
+        _step(
+            "conclude",
+            request.id,
+            live.stop,
+            lambda: self._conclude(request.id, ended, run.timings_s),
+        )
 
-    def _conclude(self, job_id: str, timings_s: dict[str, float], error: JobError | None) -> None:
+    def _count_attempt(self, job_id: str) -> None:
+        """Write down that the job begins. Raises `InternalError` where it has begun too often."""
+        for number in range(1, MAX_ATTEMPTS + 1):
+            if self._store.create(key(job_id, attempt(number)), b""):
+                return
+        raise InternalError(f"The service ended {MAX_ATTEMPTS} times while it worked on this.")
+
+    def _conclude(
+        self, job_id: str, error: JobError | None, timings_s: Mapping[str, float] | None = None
+    ) -> None:
+        """Write down how a job ended, unless that was done before."""
         status = "succeeded" if error is None else "failed"
         if error is not None and error.code == Cancelled.code:
             status = "cancelled"
         outcome = Outcome.model_validate(
-            {"status": status, "finished_at": now(), "timings_s": timings_s, "error": error}
+            {"status": status, "finished_at": now(), "timings_s": timings_s or {}, "error": error}
         )
-        self._store.create(key(job_id, OUTCOME), outcome.model_dump_json().encode())
+        if not self._store.create(key(job_id, OUTCOME), outcome.model_dump_json().encode()):
+            return
         self._metrics.jobs.labels(status=status).inc()
-        self._metrics.observe_stages(timings_s)
+        self._metrics.observe_stages(outcome.timings_s)
         _log.info("job ended", job_id=job_id, status=status, code=error and error.code)
 
 
@@ -345,29 +395,39 @@ class _Task:
         keep(self._store, self._request.id, result, self._request.created_at)
 
     def _inspect(self) -> Readable:
-        data = self._store.get(key(self._request.id, INPUT))
-        if data is None:
-            raise NotFound("Expected the job's input, found it deleted.")
-        return self._run.inspect(_split(data, self._request.file_bytes), self._settings)
+        return self._run.inspect(self._files(), self._settings)
+
+    def _files(self) -> Iterator[bytes]:
+        start = 0
+        for size in self._request.file_bytes:
+            data = self._store.get_range(key(self._request.id, INPUT), start, size)
+            if data is None:
+                raise NotFound("Expected the job's input, found it deleted.")
+            yield data
+            start += size
 
     def _stored_labels(self) -> Labelled | None:
         data = self._store.get(key(self._request.id, LABELS))
         return None if data is None else unpack(data)
 
 
-def _split(data: bytes, sizes: tuple[int, ...]) -> Iterator[bytes]:
-    start = 0
-    for size in sizes:
-        yield data[start : start + size]
-        start += size
+def _step(name: str, job_id: str, stop: StopSignal, work: Callable[[], None]) -> JobError | None:
+    """One step of the workflow; how it failed is its result, so that nothing else is kept of it.
 
+    While the disk is full the step waits: what was accepted is finished.
+    """
 
-def _step(name: str, job_id: str, work: Callable[[], None]) -> JobError | None:
-    """One step of the workflow; how it failed is its result, so that nothing else is kept of it."""
+    def work_once_there_is_room() -> None:
+        while True:
+            try:
+                return work()
+            except StorageFull:
+                _log.warning("disk full", job_id=job_id, stage=name)
+                stop.pause(RETRY_S)
 
     def guarded() -> dict[str, object] | None:
         try:
-            work()
+            work_once_there_is_room()
         except ShuttingDown as reason:
             raise Interrupted from reason
         except ServiceError as error:
@@ -383,10 +443,7 @@ def _step(name: str, job_id: str, work: Callable[[], None]) -> JobError | None:
 
 def _request(spool: Spool, options: Options, idempotency_key: str | None) -> JobRequest:
     """What was asked, under an id that follows from the Idempotency-Key where there is one."""
-    if idempotency_key is None:
-        job_id = uuid.uuid4().hex
-    else:
-        job_id = hashlib.sha256(b"idempotency " + idempotency_key.encode()).hexdigest()[:32]
+    job_id = uuid.uuid4().hex if idempotency_key is None else _job_id(idempotency_key)
     asked = spool.sha256.encode() + _OPTIONS.dump_json(options)
     return JobRequest(
         id=job_id,
@@ -395,6 +452,10 @@ def _request(spool: Spool, options: Options, idempotency_key: str | None) -> Job
         file_bytes=spool.sizes,
         input_sha256=hashlib.sha256(asked).hexdigest(),
     )
+
+
+def _job_id(idempotency_key: str) -> str:
+    return hashlib.sha256(b"idempotency " + idempotency_key.encode()).hexdigest()[:32]
 
 
 def _same(first: JobRequest, request: JobRequest) -> str:

@@ -77,4 +77,8 @@ class LiveJobs:
                 job.callbacks.append(callback)
         if job is None:
             callback()
-        yield
+        try:
+            yield
+        finally:
+            if job is not None:
+                job.callbacks.remove(callback)

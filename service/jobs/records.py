@@ -55,6 +55,11 @@ class Outcome(_Record):
     error: JobError | None = None
 
 
+def attempt(number: int) -> str:
+    """The key under which a job's start is counted, from 1."""
+    return f"attempt-{number}"
+
+
 def now() -> datetime:
     """The time in UTC to the millisecond, as records hold it."""
     moment = datetime.now(UTC)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dbos import DBOS
 from dicom_files import series, zip_of
 from fakes import FakeSegmenter, by_threshold
 from fastapi.testclient import TestClient
@@ -14,7 +15,9 @@ from highdicom import Volume
 from http_helpers import PNG, ZIP, problem, running, slice_png
 from pydicom.uid import MRImageStorage
 
+from service.errors import StorageFull
 from service.phantom_files import PHANTOM_NAME
+from service.store import Store
 
 URL = "/v1/segmentations"
 WAIT_S = 30
@@ -243,3 +246,57 @@ def test_draining_takes_nothing_new(tmp_path: Path) -> None:
         assert client.get("/health/live").status_code == 200
         problem(client.post(URL, content=slice_png(), headers=PNG), 503, "shutting_down")
         problem(client.post("/v1/segment", content=slice_png(), headers=PNG), 503, "shutting_down")
+
+
+def test_disk_that_fills_up_meanwhile(
+    tmp_path: Path, study: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that finds no room for its results waits, and is finished once there is room."""
+    monkeypatch.setattr("service.jobs.jobs.RETRY_S", 0.05)
+    full, put = threading.Event(), Store.put
+
+    def put_unless_full(store: Store, key: str, data: object) -> None:
+        if full.is_set() and not key.endswith("input"):
+            raise StorageFull("no room")
+        put(store, key, data)
+
+    monkeypatch.setattr(Store, "put", put_unless_full)
+    full.set()
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        accepted = client.post(URL, content=study, headers=ZIP | {"Prefer": "wait=1"})
+        assert accepted.status_code == 202
+        full.clear()
+        done = until(
+            client, accepted.headers["location"], lambda answer: answer["status"] == "succeeded"
+        )
+        assert done["findings"]["tumor"]["lesion_count"] == 3
+
+
+def test_job_that_the_engine_gave_up(gated: tuple[TestClient, Gate]) -> None:
+    """A job whose end could not be written down has failed; it does not wait for ever."""
+    client, gate = gated
+    accepted = client.post(URL, content=slice_png(), headers=PNG | {"Prefer": "respond-async"})
+    gate.open.set()
+    address, job_id = accepted.headers["location"], accepted.json()["id"]
+    until(client, address, lambda answer: answer["status"] == "succeeded")
+    store = client.app.state.resources.store
+    deadline = time.monotonic() + WAIT_S
+    while DBOS.get_workflow_status(job_id).status != "SUCCESS":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    store.delete(f"{job_id}/outcome.json")
+    lost = client.get(address).json()
+    assert (lost["status"], lost["error"]["code"]) == ("failed", "internal_error")
+
+
+def test_repeat_finds_a_full_queue(gated: tuple[TestClient, Gate]) -> None:
+    """A repeat gets the first answer although nothing new would be taken."""
+    client, _ = gated
+    headers = PNG | {"Prefer": "respond-async"}
+    keyed = headers | {"Idempotency-Key": "first"}
+    first = client.post(URL, content=slice_png(1), headers=keyed)
+    for level in (2, 3):
+        assert client.post(URL, content=slice_png(level), headers=headers).status_code == 202
+    problem(client.post(URL, content=slice_png(4), headers=headers), 503, "busy")
+    again = client.post(URL, content=slice_png(1), headers=keyed)
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])

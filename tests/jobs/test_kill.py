@@ -19,6 +19,7 @@ from jobs.killed_service import PLACES
 from benchmarks.load import free_port
 from service.inference.batching import Batcher
 from service.inference.session import ModelSession
+from service.jobs.jobs import MAX_ATTEMPTS
 from service.jobs.kept import keep
 from service.jobs.records import INPUT, JobRequest
 from service.phantom import Phantom
@@ -103,6 +104,26 @@ def test_killed_and_started_again(
     request = JobRequest.model_validate_json(found.pop("request.json"))
     found.pop("outcome.json")
     assert found == undisturbed(study, request, model, tmp_path / "expected")
+
+
+def test_job_that_ends_its_process_is_given_up(study: bytes, tmp_path: Path) -> None:
+    """After as many starts as a job may have it has failed, and the service lives."""
+    folder, command = tmp_path / "data", ("-m", "jobs.killed_service")
+    for start in range(MAX_ATTEMPTS):
+        with serving(folder, *command, KILL_AT="inference") as (address, dying):
+            if start == 0:
+                post(address, study)
+            assert dying.wait(WAIT_S) == -signal.SIGKILL
+    with serving(folder, "-m", "service", "serve") as (address, _):
+        deadline = time.monotonic() + WAIT_S
+        while (job := answer(f"{address}/v1/segmentations")["items"][0])["status"] in (
+            "queued",
+            "running",
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert job["status"] == "failed"
+    assert f"{MAX_ATTEMPTS} times" in job["error"]["detail"]
 
 
 def undisturbed(
