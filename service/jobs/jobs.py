@@ -10,7 +10,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -323,8 +323,8 @@ class Jobs:
         run = Run(request.options, self._model, live.stop, live.advance, live.enter)
         task = _Task(request, run, self._store, self._settings, live)
         try:
-            with self._admission.turn(sum(request.file_bytes), live.stop) as turn:
-                self._count_attempt(request.id)
+            turns = self._admission.turn(sum(request.file_bytes), live.stop)
+            with turns as turn, self._counted(request.id):
                 error = _step("label", request.id, live.stop, lambda: task.label(turn))
                 error = error or _step("publish", request.id, live.stop, task.publish)
         except ShuttingDown as reason:
@@ -339,12 +339,21 @@ class Jobs:
             lambda: self._conclude(request.id, ended, run.timings_s),
         )
 
-    def _count_attempt(self, job_id: str) -> None:
-        """Write down that the job begins. Raises `InternalError` where it has begun too often."""
-        for number in range(1, MAX_ATTEMPTS + 1):
-            if self._store.create(key(job_id, attempt(number)), b""):
-                return
-        raise InternalError(f"The service ended {MAX_ATTEMPTS} times while it worked on this.")
+    @contextmanager
+    def _counted(self, job_id: str) -> Iterator[None]:
+        """Count a start of the job, unless the service ends it in good order.
+
+        Raises `InternalError` where the job has begun too often.
+        """
+        keys = (key(job_id, attempt(number)) for number in range(1, MAX_ATTEMPTS + 1))
+        counted = next((name for name in keys if self._store.create(name, b"")), None)
+        if counted is None:
+            raise InternalError(f"The service ended {MAX_ATTEMPTS} times while it worked on this.")
+        try:
+            yield
+        except Interrupted:
+            self._store.delete(counted)
+            raise
 
     def _conclude(
         self, job_id: str, error: JobError | None, timings_s: Mapping[str, float] | None = None

@@ -231,6 +231,8 @@ def test_shutdown_and_start_again(tmp_path: Path, study: bytes) -> None:
         accepted = client.post(URL, content=study, headers=ZIP | {"Prefer": "respond-async"})
         assert gate.entered.wait(WAIT_S)
         threading.Timer(0.2, gate.open.set).start()
+    kept = tmp_path / "segmentations" / accepted.json()["id"]
+    assert {path.name for path in kept.iterdir()} == {"request.json", "input"}
     with running(tmp_path, FakeSegmenter(by_threshold)) as client:
         done = until(
             client, accepted.headers["location"], lambda answer: answer["status"] == "succeeded"
