@@ -8,7 +8,16 @@ import anyio.to_thread
 import structlog
 from fastapi import FastAPI
 
-from service.api import health, metrics, models, openapi, problems, segment, segmentations
+from service.api import (
+    health,
+    metrics,
+    models,
+    openapi,
+    problems,
+    segment,
+    segmentation_parts,
+    segmentations,
+)
 from service.api.outermost import Outermost
 from service.api.resources import Resources
 from service.errors import InvalidModel
@@ -38,7 +47,7 @@ def create_app(settings: Settings, open_model: OpenModel = open_session) -> Fast
     )
     app.add_middleware(Outermost)
     problems.install(app)
-    for routes in (segment, segmentations, models, health, metrics):
+    for routes in (segment, segmentations, segmentation_parts, models, health, metrics):
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app

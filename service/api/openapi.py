@@ -19,7 +19,7 @@ DESCRIPTION = (
     "Research use only: this is not a medical device, and its results are not for diagnosis."
 )
 
-_BINARY = {"type": "string", "format": "binary"}
+BINARY = {"type": "string", "format": "binary"}
 _PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
 
 
@@ -93,7 +93,7 @@ def _body(properties: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "required": [FILES_FIELD],
         "additionalProperties": False,
         "properties": {
-            FILES_FIELD: {"type": "array", "minItems": 1, "items": _BINARY},
+            FILES_FIELD: {"type": "array", "minItems": 1, "items": BINARY},
             **properties,
         },
     }
@@ -101,7 +101,7 @@ def _body(properties: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "required": True,
         "content": {
             "multipart/form-data": {"schema": form},
-            **{media_type: {"schema": _BINARY} for media_type in BODY_MEDIA_TYPES},
+            **{media_type: {"schema": BINARY} for media_type in BODY_MEDIA_TYPES},
         },
     }
 

@@ -2,157 +2,34 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Self
+from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from service.api.openapi import header, problems, upload
 from service.api.parameters import PipelineParameters
 from service.api.prefer import idempotency_key, wait_s
 from service.api.resources import Resources, resources
+from service.api.segmentation_documents import PATH, SegmentationDocument, SegmentationList
 from service.api.uploads import receive
-from service.encode.document import (
-    ContourDocument,
-    FindingsDocument,
-    ModelDocument,
-    RemovalDocument,
-    SourceDocument,
-    WarningDocument,
-)
 from service.errors import (
     BadRequest,
     Busy,
     InvalidParameter,
     ModelNotReady,
-    NoDicomSource,
-    NoResult,
     NotFound,
-    ServiceError,
     ShuttingDown,
     StorageFull,
     with_code,
 )
-from service.jobs.jobs import Job, Jobs
-from service.jobs.records import JobError, Status
-
-PATH = "/v1/segmentations"
-
-NIFTI, DICOM, PNG = "application/gzip", "application/dicom", "image/png"
+from service.jobs.jobs import Jobs
 
 router = APIRouter(prefix=PATH, tags=["segmentations"])
 
 Service = Annotated[Resources, Depends(resources)]
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Progress(_Document):
-    """How far a segmentation is."""
-
-    stage: str
-    fraction: float = Field(ge=0, le=1)
-
-
-class Links(_Document):
-    """Where the parts of a result are; `{slice}` stands for a slice's number, from 0."""
-
-    self: str
-    mask_nifti: str
-    mask_dicom: str
-    image_nifti: str
-    mask_png: str
-    overlay_png: str
-    preview: str
-    contours: str
-
-    @classmethod
-    def of(cls, job_id: str) -> Self:
-        at = f"{PATH}/{job_id}"
-        return cls(
-            self=at,
-            mask_nifti=f"{at}/mask.nii.gz",
-            mask_dicom=f"{at}/mask.dcm",
-            image_nifti=f"{at}/image.nii.gz",
-            mask_png=f"{at}/masks/{{slice}}.png",
-            overlay_png=f"{at}/overlays/{{slice}}.png",
-            preview=f"{at}/preview.png",
-            contours=f"{at}/contours",
-        )
-
-
-class Finished(BaseModel):
-    """What a result says beside its pictures and contours."""
-
-    source: SourceDocument
-    model: ModelDocument
-    findings: FindingsDocument
-    postprocessing: tuple[RemovalDocument, ...]
-    warnings: tuple[WarningDocument, ...]
-
-
-class SegmentationDocument(_Document):
-    """A durable segmentation. Research use only, not for diagnosis.
-
-    `source` to `warnings` are null until it has succeeded; `error` says why it failed.
-    """
-
-    id: str
-    status: Status
-    progress: Progress
-    created_at: datetime
-    finished_at: datetime | None
-    source: SourceDocument | None
-    model: ModelDocument | None
-    findings: FindingsDocument | None
-    postprocessing: tuple[RemovalDocument, ...] | None
-    warnings: tuple[WarningDocument, ...] | None
-    timings_s: dict[str, float] | None
-    links: Links
-    error: JobError | None
-    disclaimer: str = "Research use only. Not for diagnosis."
-
-    @classmethod
-    def of(cls, job: Job, jobs: Jobs) -> Self:
-        outcome = job.outcome
-        result = jobs.result(job.request.id) if job.status == "succeeded" else None
-        found = None if result is None else Finished.model_validate_json(result)
-        return cls(
-            id=job.request.id,
-            status=job.status,
-            progress=Progress(stage=job.stage, fraction=round(job.fraction, 3)),
-            created_at=job.request.created_at,
-            finished_at=outcome and outcome.finished_at,
-            source=found and found.source,
-            model=found and found.model,
-            findings=found and found.findings,
-            postprocessing=found and found.postprocessing,
-            warnings=found and found.warnings,
-            timings_s=outcome
-            and {name: round(seconds, 4) for name, seconds in outcome.timings_s.items()},
-            links=Links.of(job.request.id),
-            error=outcome and outcome.error,
-        )
-
-
-class SegmentationList(_Document):
-    """A page of segmentations, the newest first; `next` is the next page's address."""
-
-    items: tuple[SegmentationDocument, ...]
-    next: str | None
-
-
-class ContoursDocument(_Document):
-    """All outlines of one result."""
-
-    contours: tuple[ContourDocument, ...]
-
 
 _UPLOAD = upload(
     PipelineParameters,
@@ -168,7 +45,6 @@ _UPLOAD = upload(
     ),
 )
 _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "of the segmentation"}}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 @router.post(
@@ -283,97 +159,3 @@ def cancel(id: str, service: Service) -> SegmentationDocument:
 )
 def delete(id: str, service: Service) -> None:
     service.ready_jobs().delete(id)
-
-
-def _part(media_type: str, *more: type[ServiceError]) -> dict[str, Any]:
-    """How the routes of a result's parts answer."""
-    return {
-        "response_model": None,
-        "responses": {
-            200: {"content": {media_type: _BINARY}},
-            **problems(NotFound, NoResult, ModelNotReady, *more),
-        },
-    }
-
-
-@router.get(
-    "/{id}/mask.nii.gz",
-    operation_id="get_mask_nifti",
-    summary="The labels as NIfTI, on the source's grid",
-    **_part(NIFTI),
-)
-def mask_nifti(id: str, service: Service) -> Response:
-    return _file(service.ready_jobs().part(id, "mask.nii.gz"), NIFTI)
-
-
-@router.get(
-    "/{id}/mask.dcm",
-    operation_id="get_mask_dicom",
-    summary="The labels as DICOM SEG, where the source was DICOM",
-    **_part(DICOM, NoDicomSource),
-)
-def mask_dicom(id: str, service: Service) -> Response:
-    content = service.ready_jobs().part(id, "mask.dcm")
-    if content is None:
-        raise NoDicomSource("Expected a DICOM source for a DICOM result, found another format.")
-    return _file(content, DICOM)
-
-
-@router.get(
-    "/{id}/image.nii.gz",
-    operation_id="get_image_nifti",
-    summary="The source as NIfTI, on the mask's grid",
-    **_part(NIFTI),
-)
-def image_nifti(id: str, service: Service) -> Response:
-    return _file(service.ready_jobs().kept(id).image_nii_gz(), NIFTI)
-
-
-@router.get(
-    "/{id}/masks/{slice}.png",
-    operation_id="get_mask_png",
-    summary="One slice's labels",
-    **_part(PNG, InvalidParameter),
-)
-def mask_png(id: str, slice: int, service: Service) -> Response:
-    return _file(service.ready_jobs().kept(id).mask_png(slice), PNG)
-
-
-@router.get(
-    "/{id}/overlays/{slice}.png",
-    operation_id="get_overlay_png",
-    summary="One slice with its outlines, as a radiologist sees it",
-    **_part(PNG, InvalidParameter),
-)
-def overlay_png(id: str, slice: int, service: Service) -> Response:
-    return _file(service.ready_jobs().kept(id).overlay_png(slice), PNG)
-
-
-@router.get(
-    "/{id}/preview.png",
-    operation_id="get_preview",
-    summary="A montage of slices through the liver",
-    **_part(PNG),
-)
-def preview(id: str, service: Service) -> Response:
-    return _file(service.ready_jobs().part(id, "preview.png"), PNG)
-
-
-@router.get(
-    "/{id}/contours",
-    operation_id="get_contours",
-    summary="Outlines in pixels and in patient millimetres",
-    response_model=None,
-    responses={
-        200: {"model": ContoursDocument},
-        **problems(NotFound, NoResult, ModelNotReady),
-    },
-)
-def contours(id: str, service: Service) -> Response:
-    return _file(service.ready_jobs().part(id, "contours.json"), "application/json")
-
-
-def _file(content: bytes | None, media_type: str) -> Response:
-    if content is None:  # deleted since its job was looked up
-        raise NotFound("Expected a segmentation with a result, found it deleted.")
-    return Response(content, media_type=media_type)

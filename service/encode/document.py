@@ -10,7 +10,8 @@ from service.decode.headers import text
 from service.diameters import Diameter
 from service.findings import Extent, Findings, Lesion
 from service.inference.postprocess import Removal
-from service.inference.segment import Segmentation, Segmenter
+from service.inference.segment import Segmentation
+from service.inference.work import Loaded
 from service.notices import Notice, NoticeCode
 from service.volume import Point, Scan, SourceFormat
 
@@ -75,7 +76,7 @@ class ModelDocument(_Document):
     device: str
 
     @classmethod
-    def of(cls, model: Segmenter) -> Self:
+    def of(cls, model: Loaded) -> Self:
         return cls(
             name=model.contract.name,
             version=model.contract.version,

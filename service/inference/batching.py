@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from service.errors import ShuttingDown
 from service.inference.contract import ModelContract
-from service.inference.work import Labelled, Work
+from service.inference.work import Labelled, Loaded, Work
 
 T = TypeVar("T")
 
@@ -29,20 +29,8 @@ CLOSE_S = 60
 """How long to wait for the batch that runs when the service ends."""
 
 
-class Model(Protocol):
+class Model(Loaded, Protocol):
     """What labels one batch: a session, or a fake in tests."""
-
-    @property
-    def contract(self) -> ModelContract: ...
-
-    @property
-    def sha256(self) -> str: ...
-
-    @property
-    def provider(self) -> str: ...
-
-    @property
-    def device(self) -> str: ...
 
     def run(self, hu: NDArray[np.int16]) -> Labelled:
         """Label int16 Hounsfield units [slices, rows, columns, context]."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.errors import NoGeometry
 from service.inference.contract import Context, ModelContract
 from service.inference.postprocess import Grid, Removal, Rules, postprocess
-from service.inference.work import Labelled, Progress, Work
+from service.inference.work import Labelled, Loaded, Progress, Work
 from service.irregular import RegularGrid
 from service.notices import Notice
 from service.stopping import StopSignal
@@ -24,20 +24,8 @@ _SQUARE_TOLERANCE = 0.02
 """Pixels whose sides differ by less count as square, as they did in training."""
 
 
-class Segmenter(Protocol):
+class Segmenter(Loaded, Protocol):
     """What labels the slices of a request: the batcher around a model, or a fake in tests."""
-
-    @property
-    def contract(self) -> ModelContract: ...
-
-    @property
-    def sha256(self) -> str: ...
-
-    @property
-    def provider(self) -> str: ...
-
-    @property
-    def device(self) -> str: ...
 
     def label(self, work: Work) -> None:
         """Read all slices of the work and write their labels."""

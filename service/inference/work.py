@@ -1,15 +1,33 @@
-"""What a request wants labelled: slices to read, and where their answers go."""
+"""What a request wants labelled, slices to read and where their answers go, and by whom."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.inference.contract import ModelContract
 from service.stopping import StopSignal
 
 Progress = Callable[[int, int], None]
 """Called with slices done and slices in all."""
+
+
+class Loaded(Protocol):
+    """A model as it runs here."""
+
+    @property
+    def contract(self) -> ModelContract: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
 
 
 @dataclass(frozen=True)

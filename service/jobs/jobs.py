@@ -18,8 +18,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from pydantic import TypeAdapter
 from sqlalchemy.exc import OperationalError
 
-from service.admission import SMALL_VOXELS, Admission, Turn
-from service.decode.readable import Readable
+from service.admission import SMALL_VOXELS, Admission
 from service.errors import (
     Busy,
     Cancelled,
@@ -32,9 +31,8 @@ from service.errors import (
     StorageFull,
 )
 from service.inference.segment import Segmenter
-from service.inference.work import Labelled
-from service.jobs.kept import RESULT, Kept, keep, pack, unpack
-from service.jobs.live import LiveJob, LiveJobs
+from service.jobs.kept import RESULT, Kept
+from service.jobs.live import DONE, LiveJob, LiveJobs
 from service.jobs.records import (
     INPUT,
     LABELS,
@@ -48,14 +46,12 @@ from service.jobs.records import (
     key,
     now,
 )
-from service.logs import place_of
+from service.jobs.steps import Interrupted, Task, run_step
 from service.metrics import Metrics
 from service.pipeline import Options, Run
 from service.settings import Settings
 from service.spool import Spool
-from service.stopping import StopSignal
 from service.store import Store
-from service.volume import Scan
 
 WORKFLOW = "segmentation"
 
@@ -71,9 +67,6 @@ not begun; so it is no more than a backstop.
 
 ENGINE_ATTEMPTS = 1000
 
-RETRY_S = 5.0
-"""How long a job waits, when the disk is full, before it tries to write again."""
-
 STOP_S = 60
 """How long to wait for a running job to notice that it was stopped."""
 
@@ -85,13 +78,6 @@ _ID = re.compile("[0-9a-f]{32}")
 _OPTIONS = TypeAdapter(Options)
 
 _log = structlog.get_logger(__name__)
-
-
-class Interrupted(BaseException):
-    """The service ends: the job stays as it is and goes on at the next start.
-
-    Not an `Exception`, since the workflow engine would write that down as the job's end.
-    """
 
 
 @dataclass(frozen=True)
@@ -187,7 +173,7 @@ class Jobs:
         outcome = self._outcome(job_id)
         live = self._live.get(job_id)
         if outcome is not None:
-            return Job(request, outcome.status, "done", 1.0, outcome)
+            return Job(request, outcome.status, DONE, 1.0, outcome)
         if live is None:
             return self._not_live(request)
         status: Status = "queued" if live.stage == "queued" else "running"
@@ -257,7 +243,7 @@ class Jobs:
         self._conclude(request.id, JobError.of(InternalError("The segmentation was given up.")))
         outcome = self._outcome(request.id)
         status: Status = "failed" if outcome is None else outcome.status
-        return Job(request, status, "done", 1.0, outcome)
+        return Job(request, status, DONE, 1.0, outcome)
 
     def _check_succeeded(self, job_id: str) -> None:
         job = self.get(job_id)
@@ -321,23 +307,23 @@ class Jobs:
 
     def _perform(self, request: JobRequest, live: LiveJob) -> None:
         run = Run(request.options, self._model, live.stop, live.advance, live.enter)
-        task = _Task(request, run, self._store, self._settings, live)
+        task = Task(request, run, self._store, self._settings, live)
         try:
             turns = self._admission.turn(sum(request.file_bytes), live.stop)
             with turns as turn, self._counted(request.id):
-                error = _step("label", request.id, live.stop, lambda: task.label(turn))
-                error = error or _step("publish", request.id, live.stop, task.publish)
+                error = run_step("label", request.id, live.stop, lambda: task.label(turn))
+                error = error or run_step("publish", request.id, live.stop, task.publish)
         except ShuttingDown as reason:
             raise Interrupted from reason
         except ServiceError as reason:
             error = JobError.of(reason)
         ended = error
-        _step(
-            "conclude",
-            request.id,
-            live.stop,
-            lambda: self._conclude(request.id, ended, run.timings_s),
-        )
+
+        def conclude() -> None:
+            live.enter(DONE)  # first: whoever sees the end may send the next job
+            self._conclude(request.id, ended, run.timings_s)
+
+        run_step("conclude", request.id, live.stop, conclude)
 
     @contextmanager
     def _counted(self, job_id: str) -> Iterator[None]:
@@ -370,84 +356,6 @@ class Jobs:
         self._metrics.jobs.labels(status=status).inc()
         self._metrics.observe_stages(outcome.timings_s)
         _log.info("job ended", job_id=job_id, status=status, code=error and error.code)
-
-
-class _Task:
-    """The steps of one run of one job; a step takes what the one before left, here or stored."""
-
-    def __init__(
-        self, request: JobRequest, run: Run, store: Store, settings: Settings, live: LiveJob
-    ) -> None:
-        self._request, self._run = request, run
-        self._store, self._settings = store, settings
-        self._live = live
-        self._scan: Scan | None = None
-        self._labelled: Labelled | None = None
-
-    def label(self, turn: Turn) -> None:
-        """Decode the input and store what the model says of it."""
-        readable = self._live.readable or self._inspect()
-        self._live.readable = None
-        turn.settle(readable.voxels, self._run.stop)
-        self._scan = self._run.read(readable)
-        del readable  # and with it the files
-        self._labelled = self._run.label(self._scan)
-        self._store.put(key(self._request.id, LABELS), pack(self._labelled))
-
-    def publish(self) -> None:
-        """Measure, and store every output."""
-        scan = self._scan or self._run.read(self._inspect())
-        labelled = self._labelled or self._stored_labels() or self._run.label(scan)
-        result = self._run.finish(scan, labelled)
-        self._live.enter("publish")
-        self._run.stop.check()
-        keep(self._store, self._request.id, result, self._request.created_at)
-
-    def _inspect(self) -> Readable:
-        return self._run.inspect(self._files(), self._settings)
-
-    def _files(self) -> Iterator[bytes]:
-        start = 0
-        for size in self._request.file_bytes:
-            data = self._store.get_range(key(self._request.id, INPUT), start, size)
-            if data is None:
-                raise NotFound("Expected the job's input, found it deleted.")
-            yield data
-            start += size
-
-    def _stored_labels(self) -> Labelled | None:
-        data = self._store.get(key(self._request.id, LABELS))
-        return None if data is None else unpack(data)
-
-
-def _step(name: str, job_id: str, stop: StopSignal, work: Callable[[], None]) -> JobError | None:
-    """One step of the workflow; how it failed is its result, so that nothing else is kept of it.
-
-    While the disk is full the step waits: what was accepted is finished.
-    """
-
-    def work_once_there_is_room() -> None:
-        while True:
-            try:
-                return work()
-            except StorageFull:
-                _log.warning("disk full", job_id=job_id, stage=name)
-                stop.pause(RETRY_S)
-
-    def guarded() -> dict[str, object] | None:
-        try:
-            work_once_there_is_room()
-        except ShuttingDown as reason:
-            raise Interrupted from reason
-        except ServiceError as error:
-            return JobError.of(error).model_dump()
-        except Exception as error:
-            _log.error("job failed", job_id=job_id, place=place_of(error))
-            return JobError.of(InternalError("Please report the segmentation's id.")).model_dump()
-        return None
-
-    failed = DBOS.run_step({"name": name}, guarded)
-    return None if failed is None else JobError.model_validate(failed)
 
 
 def _request(spool: Spool, options: Options, idempotency_key: str | None) -> JobRequest:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from service.decode.readable import Readable
 from service.stopping import StopSignal
 
+DONE = "done"
+"""The stage of a job whose end is written down, or about to be."""
+
 _BEGINS_AT = {"inspect": 0.0, "read": 0.02, "label": 0.05, "clean_up": 0.9, "publish": 0.95}
 """How far a job is when a stage begins; labelling fills most of the time."""
 
@@ -45,7 +48,8 @@ class LiveJobs:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        """Jobs that have not ended."""
+        return sum(job.stage != DONE for job in self.all())
 
     def begin(self, job_id: str) -> LiveJob:
         """The job's entry, made where there is none."""

@@ -254,7 +254,7 @@ def test_disk_that_fills_up_meanwhile(
     tmp_path: Path, study: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that finds no room for its results waits, and is finished once there is room."""
-    monkeypatch.setattr("service.jobs.jobs.RETRY_S", 0.05)
+    monkeypatch.setattr("service.jobs.steps.RETRY_S", 0.05)
     full, put = threading.Event(), Store.put
 
     def put_unless_full(store: Store, key: str, data: object) -> None:

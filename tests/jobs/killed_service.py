@@ -5,10 +5,10 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import service.jobs.jobs as jobs
 import service.pipeline as pipeline
 from service.__main__ import app
 from service.inference.batching import Batcher
+from service.jobs.records import LABELS, OUTCOME
 from service.store import Store
 
 
@@ -49,12 +49,12 @@ def wrote(name: str) -> Callable[..., bool]:
 PLACES = {
     "decode": lambda: after(pipeline.Run, "read"),
     "inference": lambda: after(Batcher, "_label", calls=2),
-    "between inference and encode": lambda: after(Store, "put", when=wrote(jobs.LABELS)),
+    "between inference and encode": lambda: after(Store, "put", when=wrote(LABELS)),
     "measure": lambda: before(pipeline, "measure"),
     "encode": lambda: before(pipeline, "dicom_seg"),
     "between two results": lambda: after(Store, "put", when=wrote("mask.dcm")),
-    "before the outcome": lambda: before(Store, "create", when=wrote(jobs.OUTCOME)),
-    "after the outcome": lambda: after(Store, "create", when=wrote(jobs.OUTCOME)),
+    "before the outcome": lambda: before(Store, "create", when=wrote(OUTCOME)),
+    "after the outcome": lambda: after(Store, "create", when=wrote(OUTCOME)),
 }
 
 if __name__ == "__main__":
