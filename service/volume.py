@@ -116,6 +116,12 @@ class Scan:
     notices: tuple[Notice, ...] = field(default=())
     irregular: Irregular | None = None
 
+    @property
+    def sides_are_known(self) -> bool:
+        """Whether the source says which side of the image is the patient's right."""
+        unknown = any(notice.code == "orientation_unknown" for notice in self.notices)
+        return self.source.has_patient_coordinates and not unknown
+
 
 @dataclass(frozen=True)
 class Canonical:

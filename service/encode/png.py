@@ -61,6 +61,7 @@ class _View:
     labels: NDArray[np.uint8]
     pixel_mm: tuple[float, float]
     window: HounsfieldWindow
+    sides_are_known: bool
 
     @classmethod
     def of(
@@ -72,7 +73,13 @@ class _View:
         hu = segmentation.scan.volume.to_patient_orientation(orientation)
         labels = segmentation.labels.to_patient_orientation(orientation)
         sides_mm = (hu.spacing[1], hu.spacing[2])
-        return cls(np.asarray(hu.array), np.asarray(labels.array), sides_mm, window)
+        return cls(
+            np.asarray(hu.array),
+            np.asarray(labels.array),
+            sides_mm,
+            window,
+            segmentation.scan.sides_are_known,
+        )
 
     def grey(self, index: int) -> NDArray[np.uint8]:
         """One slice through the window, [row, column]."""
@@ -136,9 +143,12 @@ def _tile(view: _View, index: int) -> Rgb:
     tile = np.zeros((_TILE_PX, _TILE_PX, 3), dtype=np.uint8)
     top, left = (_TILE_PX - size[0]) // 2, (_TILE_PX - size[1]) // 2
     tile[top : top + size[0], left : left + size[1]] = picture
-    _write(tile, f"axial {index}", (6, 16))
-    _write(tile, "R", (6, _TILE_PX // 2))
-    _write(tile, "L", (_TILE_PX - 16, _TILE_PX // 2))
+    if view.sides_are_known:
+        _write(tile, f"axial {index}", (6, 16))
+        _write(tile, "R", (6, _TILE_PX // 2))
+        _write(tile, "L", (_TILE_PX - 16, _TILE_PX // 2))
+    else:
+        _write(tile, f"slice {index}", (6, 16))
     return tile
 
 

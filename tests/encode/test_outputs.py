@@ -22,11 +22,15 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from service import pipeline
+from service.encode.png import preview_png
 from service.errors import NoDicomSource
 from service.inference.postprocess import Rules
+from service.inference.segment import Segmentation
+from service.notices import Notice
 from service.phantom_files import nifti_bytes
 from service.pipeline import Options, Result
 from service.settings import Settings
+from service.volume import Scan, SourceReference
 
 
 def result_of(
@@ -281,6 +285,24 @@ def test_preview_shows_the_liver_on_the_left(clean_volume: Volume) -> None:
     green = (tile[..., 1] - tile[..., 2] > 60) & (tile[..., 1] - tile[..., 0] > 40)
     assert green.sum() > 20
     assert np.argwhere(green)[:, 1].mean() < 160
+
+
+@pytest.mark.parametrize(
+    ("format", "code", "known"),
+    [("dicom", None, True), ("nifti", "orientation_unknown", False), ("png", None, False)],
+)
+def test_sides_are_marked_only_where_they_are_known(
+    clean_volume: Volume, format: str, code: str | None, known: bool
+) -> None:
+    """R and L stand in the preview of a source that says where they are, and of no other."""
+    notices = () if code is None else (Notice(code, ""),)
+    scan = Scan(clean_volume, SourceReference(format, (1, 1), 1), notices)
+    labels = clean_volume.with_array(np.zeros(clean_volume.spatial_shape, np.uint8))
+    preview = preview_png(
+        Segmentation(scan, labels, labels, (), ()), make_contract().window, "caption"
+    )
+    picture = cv2.imdecode(np.frombuffer(preview, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert (picture[150:165, 5:16].max() > 200) == known
 
 
 def test_no_seg_from_nifti(clean_volume: Volume) -> None:
