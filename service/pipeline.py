@@ -59,11 +59,11 @@ def run(
 ) -> Result:
     """Take the files of one request through the flow. Raises `BadRequest` for what they hold.
 
-    The files are let go once they are decoded; a caller who gives an iterator that does not keep
-    them spares their memory while the slices wait for the model.
+    Each file is let go once it is read; a caller who gives an iterator that does not keep them
+    spares an archive's memory.
     """
     stage = _Stages()
-    scan = stage("decode", lambda: decode(list(files), _decode_options(options, model, settings)))
+    scan = stage("decode", lambda: decode(files, _decode_options(options, model, settings)))
     segmentation = stage(
         "segment",
         lambda: segment(scan, model, options.rules, settings.batch_slices, progress),

@@ -1,6 +1,6 @@
 """Bytes to a scan, by content and never by file name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from service.decode import dicom, image, nifti
@@ -12,7 +12,7 @@ from service.notices import Notice
 from service.volume import Scan
 
 
-def decode(files: Sequence[bytes], options: DecodeOptions) -> Scan:
+def decode(files: Iterable[bytes], options: DecodeOptions) -> Scan:
     """Turn the files of one request into one scan.
 
     Archives are opened first. DICOM wins over other files beside it, which are left out with a

@@ -5,7 +5,7 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -66,7 +66,7 @@ class _Budget:
         return b"".join(chunks)
 
 
-def expand(files: Sequence[bytes], limits: ArchiveLimits) -> list[bytes]:
+def expand(files: Iterable[bytes], limits: ArchiveLimits) -> list[bytes]:
     """The files of a request, with zip archives and gzip files opened one level deep.
 
     Empty files, directories and the clutter of desktop systems are dropped. Raises `UnsafeArchive`
