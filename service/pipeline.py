@@ -116,8 +116,8 @@ def run(
 ) -> Result:
     """Take the files of one request through the flow. Raises `BadRequest` for what they hold.
 
-    The files are let go once they are decoded; a caller who gives an iterator that does not keep
-    them spares their memory while the slices wait for the model.
+    Each file is let go once it is read; a caller who gives an iterator that does not keep them
+    spares an archive's memory.
     """
     stages = Run(options, model, progress=progress)
     scan = stages.read(stages.inspect(files, settings))

@@ -143,9 +143,10 @@ def components(mask: NDArray[np.bool_]) -> tuple[Pieces, NDArray[np.intp]]:
         mask.view(np.uint8), connectivity=CONNECTIVITY, return_N=True
     )
     sizes = np.zeros(count + 1, dtype=np.intp)
-    for plane in found:  # NumPy makes eight bytes of each number that it counts
-        counted = np.bincount(plane.ravel())
+    for plane in found:  # by slice, since NumPy makes eight bytes of each number that it counts
+        counted = np.bincount(plane[plane > 0])
         sizes[: len(counted)] += counted
+    sizes[0] = mask.size - sizes.sum()
     return found, sizes
 
 
