@@ -9,6 +9,7 @@ import logging
 import sys
 import traceback
 import warnings
+from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -18,19 +19,19 @@ _HEARD = ("service", "uvicorn")
 FIELDS = frozenset({
     "timestamp", "level", "logger", "event",
     "request_id", "method", "route", "status", "code", "seconds", "bytes",
-    "job_id", "stage", "place", "model", "version", "provider",
+    "job_id", "stage", "stages", "place", "model", "version", "provider",
 })  # fmt: skip
 """All that a line may hold; each is a number, a code, or a text of ours."""
 
 
 def configure() -> None:
     """Set up the process's logs; called once, at the entry point."""
-    write_json()
+    write_json(sys.stderr)
     warnings.simplefilter("ignore")
 
 
-def write_json() -> None:
-    """One JSON object a line, on standard error."""
+def write_json(stream: TextIO) -> None:
+    """Write one JSON object a line."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -42,7 +43,7 @@ def write_json() -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _message_only],

@@ -1,15 +1,19 @@
 """Fixtures that more than one folder of tests uses."""
 
+import io
 import itertools
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from fakes import FakeSegmenter, by_threshold
 from fastapi.testclient import TestClient
 from highdicom import Volume
 
+from service import logs
 from service.api.app import create_app
 from service.decode.archive import ArchiveLimits
 from service.decode.options import DecodeOptions
@@ -27,6 +31,16 @@ ORIENTATIONS = tuple(
     for ends in itertools.product(*axes)
 )
 """All 48 ways in which slices, rows and columns can point."""
+
+
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    """The service's log, as it writes it."""
+    handlers, written = logging.getLogger().handlers[:], io.StringIO()
+    logs.write_json(written)
+    yield written
+    logging.getLogger().handlers[:] = handlers
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import anyio.to_thread
+import structlog
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
@@ -24,10 +25,12 @@ from service.errors import (
     StorageFull,
 )
 from service.inference.segment import Segmenter
-from service.pipeline import Result, Run, dicom_seg, outputs, result_document
+from service.pipeline import Result, Run, dicom_seg, outputs, result_document, rounded
 from service.stopping import StopSignal
 
 router = APIRouter(prefix="/v1", tags=["segment"])
+
+_log = structlog.get_logger(__name__)
 
 _COMPRESSED = (".png", ".gz")
 
@@ -87,6 +90,7 @@ def _answer(
         del readable  # and with it the files
         result = run.finish(scan, run.label(scan))
         service.metrics.observe_stages(result.timings_s)
+        _log.info("segmented", stages=rounded(result.timings_s))
         return _encoded(result, wanted, with_mask=parameters.include == "mask")
 
 

@@ -15,6 +15,7 @@ from service.encode.document import (
 )
 from service.jobs.jobs import Job, Jobs
 from service.jobs.records import JobError, Status
+from service.pipeline import rounded
 
 PATH = "/v1/segmentations"
 
@@ -104,8 +105,7 @@ class SegmentationDocument(_Document):
             findings=found and found.findings,
             postprocessing=found and found.postprocessing,
             warnings=found and found.warnings,
-            timings_s=outcome
-            and {name: round(seconds, 4) for name, seconds in outcome.timings_s.items()},
+            timings_s=outcome and rounded(outcome.timings_s),
             links=Links.of(job.request.id),
             error=outcome and outcome.error,
         )

@@ -48,7 +48,7 @@ from service.jobs.records import (
 )
 from service.jobs.steps import Interrupted, Task, run_step
 from service.metrics import Metrics
-from service.pipeline import Options, Run
+from service.pipeline import Options, Run, rounded
 from service.settings import Settings
 from service.spool import Spool
 from service.store import Store
@@ -355,7 +355,13 @@ class Jobs:
             return
         self._metrics.jobs.labels(status=status).inc()
         self._metrics.observe_stages(outcome.timings_s)
-        _log.info("job ended", job_id=job_id, status=status, code=error and error.code)
+        _log.info(
+            "job ended",
+            job_id=job_id,
+            status=status,
+            code=error and error.code,
+            stages=rounded(outcome.timings_s),
+        )
 
 
 def _request(spool: Spool, options: Options, idempotency_key: str | None) -> JobRequest:

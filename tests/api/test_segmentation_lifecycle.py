@@ -1,5 +1,6 @@
 """The life of durable segmentations: accepted, watched, cut off, cancelled, deleted."""
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dbos import DBOS
-from dicom_files import series, zip_of
+from dicom_files import series, to_bytes, to_zip, zip_of
 from fakes import FakeSegmenter, by_threshold
 from fastapi.testclient import TestClient
 from highdicom import Volume
@@ -302,3 +303,26 @@ def test_repeat_finds_a_full_queue(gated: tuple[TestClient, Gate]) -> None:
     problem(client.post(URL, content=slice_png(4), headers=headers), 503, "busy")
     again = client.post(URL, content=slice_png(1), headers=keyed)
     assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+
+
+def test_no_word_of_the_patient(
+    tmp_path: Path, study: bytes, clean_volume: Volume, logged: io.StringIO
+) -> None:
+    """No log, metric, database, and no kept file but the SEG names the patient."""
+    damaged = [to_bytes(dataset) for dataset in series(clean_volume)]
+    damaged[3] = damaged[3][:-300]
+    names = [PHANTOM_NAME.split("^")[0], PHANTOM_NAME.split("^")[1]]
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        done = client.post(URL, content=study, headers=ZIP)
+        failed = client.post(URL, content=to_zip(damaged), headers=ZIP)
+        assert (done.status_code, failed.status_code) == (201, 422)
+        shown = [done.text, failed.text, client.get("/metrics").text, client.get(URL).text]
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    written = logged.getvalue()
+    assert '"event": "job ended"' in written
+    assert '"stages": {"read": ' in written
+    for name in names:
+        assert not any(name in text for text in (written, *shown))
+        assert not any(name in str(path) for path in kept)
+        holding = {path.name for path, content in kept.items() if name.encode() in content}
+        assert holding <= {"mask.dcm"}
