@@ -40,6 +40,7 @@ def serve() -> None:
     import uvicorn
 
     from service.api.app import create_app
+    from service.api.protocol import BoundedProtocol
 
     settings = _settings()
     logs.configure()
@@ -59,6 +60,7 @@ def serve() -> None:
             application,
             host=settings.host,
             port=settings.port,
+            http=BoundedProtocol,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=DRAIN_S,
