@@ -20,6 +20,8 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -189,21 +191,18 @@ def main(
             return None if time.monotonic() > deadline else next(numbers, None)
 
     def serve() -> None:
-        worker = Worker()
-        while (number := next_number()) is not None:
-            case = numbered_case(seed, number, valid)
-            ended = worker.judge(case)
-            if report.add(number, case, ended):
-                finding = ended.verdict.finding
-                print(f"request {number}, {case.name}: {finding}", flush=True)
-                write(shrunk(case, finding, worker), finding)
-        worker.close()
+        with closing(Worker()) as worker:
+            while (number := next_number()) is not None:
+                case = numbered_case(seed, number, valid)
+                ended = worker.judge(case)
+                if report.add(number, case, ended):
+                    finding = ended.verdict.finding
+                    print(f"request {number}, {case.name}: {finding}", flush=True)
+                    write(shrunk(case, finding, worker), finding)
 
-    threads = [threading.Thread(target=serve) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(workers) as pool:
+        for served in [pool.submit(serve) for _ in range(workers)]:
+            served.result()
     report.print(report.codes.total(), time.monotonic() - started)
     raise typer.Exit(1 if report.findings else 0)
 

@@ -32,7 +32,7 @@ Mutator = Callable[[random.Random, bytes], bytes]
 MOST_BYTES = 1 << 20
 """Of one mutated file: what is looked for are defects, not patience."""
 
-_WIDTHS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_WIDTHS = (1, 2, 4, 8)
 
 _VALUES = (
     b"", b"\0", b"0", b"1", b"-1", b"2", b"3", b"65535", b"65536", b"4294967296", b"-2147483648",
@@ -156,7 +156,7 @@ def flip_bits(rng: random.Random, data: bytes) -> bytes:
 
 def set_integer(rng: random.Random, data: bytes) -> bytes:
     """A number at the edges of its width, anywhere."""
-    width = rng.choice((1, 2, 4, 8))
+    width = rng.choice(_WIDTHS)
     at = rng.randrange(max(1, len(data) - width))
     return data[:at] + _edge(rng, width) + data[at + width :]
 
@@ -251,7 +251,8 @@ def nifti_field(rng: random.Random, data: bytes) -> bytes:
         edge = rng.choice((0.0, -0.0, 1e-30, 1e30, -1.0, float("nan"), float("inf"), 1e9, 0.5))
         new = struct.pack("<f" if width == 4 else "<d", edge)
     elif width in _WIDTHS and rng.random() < 0.5:
-        new = struct.pack("<" + _WIDTHS[width], rng.choice((0, 1, 2, 3, 4, 5, 8, 16, 64, 512, 768)))
+        small = rng.choice((0, 1, 2, 3, 4, 5, 8, 16, 64, 512, 768))
+        new = (small % (1 << 8 * width)).to_bytes(width, "little")
     else:
         new = _edge(rng, width) if width in _WIDTHS else rng.randbytes(width)
     return data[:at] + new + data[at + width :]

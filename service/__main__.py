@@ -3,6 +3,8 @@
 import ipaddress
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -55,6 +57,8 @@ def serve() -> None:
                 application.state.resources.drain()
             super().handle_exit(sig, frame)
 
+    # The server sends itself the signal once more after an orderly end: that is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     Server(
         uvicorn.Config(
             application,
