@@ -50,6 +50,13 @@ class StopSignal:
         """Seconds until the deadline, at least 0; None without one."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
+    def pause(self, seconds: float) -> None:
+        """Wait so long in the calling thread. Raises the reason as soon as there is one."""
+        stopped = threading.Event()
+        with self.listening(stopped.set):
+            stopped.wait(seconds if self.remaining_s is None else min(seconds, self.remaining_s))
+        self.check()
+
     @contextmanager
     def listening(self, listener: Callable[[], None]) -> Iterator[None]:
         """Call `listener` when stopped, at once where that was before."""

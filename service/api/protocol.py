@@ -9,7 +9,9 @@ import uuid
 from typing import Any
 
 import structlog
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from service.api.problems import MEDIA_TYPE, problem_of
 from service.errors import HeadersTooLarge, MalformedRequest, ServiceError
@@ -29,8 +31,14 @@ _log = structlog.get_logger(__name__)
 class BoundedProtocol(HttpToolsProtocol):
     """Counts what arrives beside the bodies, and closes connections that never send a request."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
         self._beside_body = 0
         self._head_timer: asyncio.TimerHandle | None = None
 

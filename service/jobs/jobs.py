@@ -2,7 +2,8 @@
 
 A job is a DBOS workflow of three steps (label, publish, conclude). What a step leaves is in the
 store; DBOS keeps which steps are done, never a volume. A step that is cut off runs again and writes
-the same bytes over what it left. The store's `outcome.json`, written once, says how a job ended.
+the same bytes over what it left. The store's `outcome.json`, written once, says how a job ended. A
+full disk makes a job wait and never fail.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
@@ -52,8 +54,11 @@ from service.metrics import Metrics
 from service.pipeline import Options, Run
 from service.settings import Settings
 from service.spool import Spool
+from service.stopping import StopSignal
 from service.store import Store
 from service.volume import Scan
+
+T = TypeVar("T")
 
 WORKFLOW = "segmentation"
 
@@ -65,6 +70,9 @@ MAX_ATTEMPTS = 5
 
 STOP_S = 60
 """How long to wait for a running job to notice that it was stopped."""
+
+FULL_S = 0.5
+"""How long a job waits until it looks again whether there is room on the disk."""
 
 _ID = re.compile("[0-9a-f]{32}")
 
@@ -221,10 +229,17 @@ class Jobs:
         return self.get(job_id)
 
     def delete(self, job_id: str) -> None:
-        """Stop a job and delete all that is kept of it. Raises `NotFound`."""
-        self.cancel(job_id)
+        """Stop a job and delete all that is kept of it. Raises `NotFound`.
+
+        It writes nothing before it has deleted, since it may be wanted to make room.
+        """
+        if self.get(job_id).outcome is None:
+            self._halt(job_id)
         self._store.delete_all(job_id)
-        DBOS.delete_workflow(job_id)
+        try:
+            DBOS.delete_workflow(job_id)
+        except OperationalError as error:  # SQLite's word for a full disk
+            raise StorageFull("Expected room to note that the job is deleted.") from error
         _log.info("job deleted", job_id=job_id)
 
     def _check_succeeded(self, job_id: str) -> None:
@@ -246,14 +261,18 @@ class Jobs:
         _log.info("job accepted", job_id=job_id)
 
     def _stop(self, job_id: str) -> None:
-        reason = Cancelled("The segmentation was cancelled by request.")
+        if not self._halt(job_id):
+            self._conclude(job_id, {}, JobError.of(_cancelled()))
+
+    def _halt(self, job_id: str) -> bool:
+        """Stop the work of this process on a job; whether there was any."""
         live = self._live.get(job_id)
         if live is None:
-            self._conclude(job_id, {}, JobError.of(reason))
-            return
-        live.stop.stop(reason)
+            return False
+        live.stop.stop(_cancelled())
         if not live.ended.wait(STOP_S):
             raise Busy("Expected the job to stop, found it still at work.")
+        return True
 
     def _drop_unstarted(self) -> None:
         """Delete what a process left that was killed before it had accepted a job."""
@@ -292,13 +311,42 @@ class Jobs:
         task = _Task(request, run, self._store, self._settings, live)
         try:
             with self._admission.turn(sum(request.file_bytes), live.stop) as turn:
-                error = _step("label", request.id, lambda: task.label(turn))
-                error = error or _step("publish", request.id, task.publish)
+                error = self._step("label", request.id, live, lambda: task.label(turn))
+                error = error or self._step("publish", request.id, live, task.publish)
         except ShuttingDown as reason:
             raise Interrupted from reason
         except ServiceError as reason:
             error = JobError.of(reason)
-        DBOS.run_step({"name": "conclude"}, self._conclude, request.id, run.timings_s, error)
+
+        def conclude() -> None:
+            try:
+                persist(lambda: self._conclude(request.id, run.timings_s, error), live.stop)
+            except ServiceError as reason:  # stopped while there is no room to say so
+                raise Interrupted from reason
+
+        _recorded("conclude", conclude)
+
+    def _step(
+        self, name: str, job_id: str, live: LiveJob, work: Callable[[], None]
+    ) -> JobError | None:
+        """One step of the workflow; how it failed is its result: nothing else is kept of that."""
+
+        def guarded() -> dict[str, object] | None:
+            try:
+                work()
+                persist(self._store.check_records, live.stop)  # for what the engine writes now
+            except ShuttingDown as reason:
+                raise Interrupted from reason
+            except ServiceError as error:
+                return JobError.of(error).model_dump()
+            except Exception as error:
+                _log.error("job failed", job_id=job_id, place=place_of(error))
+                failure = InternalError("Please report the segmentation's id.")
+                return JobError.of(failure).model_dump()
+            return None
+
+        failed = _recorded(name, guarded)
+        return None if failed is None else JobError.model_validate(failed)
 
     def _conclude(self, job_id: str, timings_s: dict[str, float], error: JobError | None) -> None:
         status = "succeeded" if error is None else "failed"
@@ -333,7 +381,8 @@ class _Task:
         self._scan = self._run.read(readable)
         del readable  # and with it the files
         self._labelled = self._run.label(self._scan)
-        self._store.put(key(self._request.id, LABELS), pack(self._labelled))
+        packed = pack(self._labelled)
+        persist(lambda: self._store.put(key(self._request.id, LABELS), packed), self._run.stop)
 
     def publish(self) -> None:
         """Measure, and store every output."""
@@ -342,7 +391,8 @@ class _Task:
         result = self._run.finish(scan, labelled)
         self._live.enter("publish")
         self._run.stop.check()
-        keep(self._store, self._request.id, result, self._request.created_at)
+        request = self._request
+        persist(lambda: keep(self._store, request.id, result, request.created_at), self._run.stop)
 
     def _inspect(self) -> Readable:
         data = self._store.get(key(self._request.id, INPUT))
@@ -362,23 +412,25 @@ def _split(data: bytes, sizes: tuple[int, ...]) -> Iterator[bytes]:
         start += size
 
 
-def _step(name: str, job_id: str, work: Callable[[], None]) -> JobError | None:
-    """One step of the workflow; how it failed is its result, so that nothing else is kept of it."""
-
-    def guarded() -> dict[str, object] | None:
+def persist(write: Callable[[], T], stop: StopSignal) -> T:
+    """Do what needs room on the disk, as often as it takes. Raises the reason of `stop`."""
+    while True:
         try:
-            work()
-        except ShuttingDown as reason:
-            raise Interrupted from reason
-        except ServiceError as error:
-            return JobError.of(error).model_dump()
-        except Exception as error:
-            _log.error("job failed", job_id=job_id, place=place_of(error))
-            return JobError.of(InternalError("Please report the segmentation's id.")).model_dump()
-        return None
+            return write()
+        except StorageFull:
+            stop.pause(FULL_S)
 
-    failed = DBOS.run_step({"name": name}, guarded)
-    return None if failed is None else JobError.model_validate(failed)
+
+def _recorded(name: str, work: Callable[[], T]) -> T:
+    """A step of the workflow, whose result the engine notes."""
+    try:
+        return DBOS.run_step({"name": name}, work)
+    except OperationalError as error:  # SQLite found no room after all: goes on at the next start
+        raise Interrupted from error
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("The segmentation was cancelled by request.")
 
 
 def _request(spool: Spool, options: Options, idempotency_key: str | None) -> JobRequest:

@@ -14,7 +14,10 @@ from highdicom import Volume
 from http_helpers import PNG, ZIP, problem, running, slice_png
 from pydicom.uid import MRImageStorage
 
+from service.errors import StorageFull
+from service.jobs import jobs
 from service.phantom_files import PHANTOM_NAME
+from service.store import Store
 
 URL = "/v1/segmentations"
 WAIT_S = 30
@@ -219,6 +222,69 @@ def test_full_queue(gated: tuple[TestClient, Gate]) -> None:
     for response in accepted:
         until(client, response.headers["location"], lambda a: a["status"] == "succeeded")
     assert client.post(URL, content=slice_png(), headers=PNG).status_code == 201
+
+
+class Disk:
+    """Fills and empties for everything that jobs write."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full, self.met = False, threading.Event()
+        for name in ("put", "create", "check_records"):
+            monkeypatch.setattr(Store, name, self._guarded(getattr(Store, name)))
+
+    def _guarded(self, write: Callable[..., object]) -> Callable[..., object]:
+        def guarded(*args: object) -> object:
+            if self.is_full:
+                self.met.set()
+                raise StorageFull("Expected room, found none.")
+            return write(*args)
+
+        return guarded
+
+
+@pytest.mark.parametrize("at", ["labels.z", "mask.dcm", "outcome.json"])
+def test_a_full_disk_makes_a_job_wait(
+    tmp_path: Path, study: bytes, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was accepted goes on once there is room, wherever it met the full disk."""
+    monkeypatch.setattr(jobs, "FULL_S", 0.01)
+    disk = Disk(monkeypatch)
+    guarded = {"outcome.json": "create"}.get(at, "put")
+    write = getattr(Store, guarded)
+
+    def fills(store: Store, key: str, data: bytes) -> object:
+        if key.endswith(at) and not disk.met.is_set():
+            disk.is_full = True
+        return write(store, key, data)
+
+    monkeypatch.setattr(Store, guarded, fills)
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        response = client.post(URL, content=study, headers=ZIP | {"Prefer": "respond-async"})
+        assert disk.met.wait(WAIT_S)
+        time.sleep(0.1)
+        address = response.headers["location"]
+        assert client.get(address).json()["status"] == "running"
+        disk.is_full = False
+        done = until(client, address, lambda answer: answer["status"] != "running")
+        assert done["status"] == "succeeded"
+        assert client.get(f"{address}/mask.dcm").status_code == 200
+
+
+def test_a_job_may_be_deleted_to_make_room(
+    gated: tuple[TestClient, Gate], study: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delete needs no room in the store, also of a job that waits for some."""
+    client, gate = gated
+    disk = Disk(monkeypatch)
+    response = client.post(URL, content=study, headers=ZIP | {"Prefer": "respond-async"})
+    assert gate.entered.wait(WAIT_S)
+    disk.is_full = True
+    gate.open.set()
+    assert disk.met.wait(WAIT_S)
+    address = response.headers["location"]
+    assert client.delete(address).status_code == 204
+    problem(client.get(address), 404, "not_found")
+    assert not [path for path in (tmp_path / "segmentations").rglob("*") if path.is_file()]
 
 
 def test_shutdown_and_start_again(tmp_path: Path, study: bytes) -> None:
