@@ -51,7 +51,7 @@ def service_process(**settings: object) -> Iterator[Service]:
         process = subprocess.Popen([sys.executable, "-m", "service", "serve"], env=environment)
         try:
             address = f"http://127.0.0.1:{port}"
-            _wait_until_ready(process, address)
+            wait_until_ready(process, address)
             yield Service(address, process.pid, time.perf_counter() - started)
         finally:
             process.terminate()
@@ -84,7 +84,8 @@ def ct_zip(path: Path | None) -> bytes:
     return (path or data / "ct" / "hcc-tace-seg-015-arterial.zip").read_bytes()
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
+    """Raises RuntimeError for a process that ended, TimeoutError for one that is never ready."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:

@@ -3,6 +3,8 @@
 import ipaddress
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -40,6 +42,7 @@ def serve() -> None:
     import uvicorn
 
     from service.api.app import create_app
+    from service.api.protocol import BoundedProtocol
 
     settings = _settings()
     logs.configure()
@@ -54,11 +57,14 @@ def serve() -> None:
                 application.state.resources.drain()
             super().handle_exit(sig, frame)
 
+    # The server sends itself the signal once more after an orderly end: that is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     Server(
         uvicorn.Config(
             application,
             host=settings.host,
             port=settings.port,
+            http=BoundedProtocol,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=DRAIN_S,

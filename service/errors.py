@@ -14,6 +14,8 @@
     |       NoDicomSource                                                        422
     |-- NotFound                                                                   404
     |-- MethodNotAllowed                                                           405
+    |-- MalformedRequest           what arrived is no HTTP request                 400
+    |-- HeadersTooLarge                                                            431
     |-- InternalError              a defect of the service                         500
     |-- Busy, ModelNotReady, DeadlineExceeded, ShuttingDown                        503
     |-- StorageFull                                                                507
@@ -208,6 +210,18 @@ class MethodNotAllowed(ServiceError):
     code = "method_not_allowed"
     status = HTTPStatus.METHOD_NOT_ALLOWED
     title = "The address does not take this method."
+
+
+class MalformedRequest(ServiceError):
+    code = "malformed_request"
+    status = HTTPStatus.BAD_REQUEST
+    title = "What arrived is no HTTP request that the service can read."
+
+
+class HeadersTooLarge(ServiceError):
+    code = "headers_too_large"
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    title = "The request's line and headers have more bytes than the service takes."
 
 
 class Busy(ServiceError):

@@ -50,6 +50,8 @@ def write_json(stream: TextIO) -> None:
             processors=[_listed_fields, structlog.processors.JSONRenderer()],
         )
     )
+    # A logger with a level of its own passes the root's: pydicom's is one of those.
+    handler.addFilter(lambda record: record.name.split(".")[0] in _HEARD)
     logging.basicConfig(level=logging.CRITICAL, handlers=[handler], force=True)
     for name in _HEARD:
         logging.getLogger(name).setLevel(logging.INFO)

@@ -51,10 +51,10 @@ class StopSignal:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def pause(self, seconds: float) -> None:
-        """Wait so long, or until stopped: then raise the reason."""
+        """Wait so long in the calling thread. Raises the reason as soon as there is one."""
         stopped = threading.Event()
         with self.listening(stopped.set):
-            stopped.wait(seconds)
+            stopped.wait(seconds if self.remaining_s is None else min(seconds, self.remaining_s))
         self.check()
 
     @contextmanager

@@ -18,6 +18,9 @@ from typing_extensions import Buffer
 from service.errors import StorageFull
 
 _NO_SPACE = "os error 28"  # ENOSPC, as the object store's messages name it
+_RECORD_BYTES = 1024**2
+"""SQLite takes a few pages for a job's step; the rest is for others who write meanwhile."""
+
 _UNFINISHED = re.compile(r".*#\d+")
 """Files that the local store writes before it renames them."""
 
@@ -37,11 +40,16 @@ class Store:
 
     def check_space(self, needed_bytes: int = 0) -> None:
         """Raise `StorageFull` unless so many bytes and the reserve are free."""
+        self._check_free(self._min_free_bytes + needed_bytes)
+
+    def check_records(self) -> None:
+        """Raise `StorageFull` unless there is room to note how far a job is."""
+        self._check_free(_RECORD_BYTES)
+
+    def _check_free(self, wanted: int) -> None:
         free = shutil.disk_usage(self._folder).free
-        if free < self._min_free_bytes + needed_bytes:
-            raise StorageFull(
-                f"Expected {self._min_free_bytes + needed_bytes} bytes free, found {free}."
-            )
+        if free < wanted:
+            raise StorageFull(f"Expected {wanted} bytes free, found {free}.")
 
     def put(self, key: str, data: Buffer | Iterable[Buffer]) -> None:
         """Write an object, or replace it. Raises `StorageFull`."""

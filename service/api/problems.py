@@ -43,15 +43,8 @@ def install(app: FastAPI) -> None:
 
 
 def respond(error: ServiceError, request: HTTPConnection) -> JSONResponse:
-    """The problem document of one error."""
-    problem = Problem(
-        type=f"urn:lts:problem:{error.code}",
-        title=error.title,
-        status=int(error.status),
-        detail=str(error),
-        code=error.code,
-        request_id=request.state.request_id,
-    )
+    """The problem document of one error, as an answer."""
+    problem = problem_of(error, request.state.request_id)
     headers = {}
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -59,6 +52,18 @@ def respond(error: ServiceError, request: HTTPConnection) -> JSONResponse:
         # The body may not have been read to its end, so the connection cannot be used again.
         headers["Connection"] = "close"
     return JSONResponse(problem.model_dump(), int(error.status), headers, MEDIA_TYPE)
+
+
+def problem_of(error: ServiceError, request_id: str) -> Problem:
+    """The problem document of one error."""
+    return Problem(
+        type=f"urn:lts:problem:{error.code}",
+        title=error.title,
+        status=int(error.status),
+        detail=str(error),
+        code=error.code,
+        request_id=request_id,
+    )
 
 
 async def _service_error(request: Request, error: Exception) -> Response:

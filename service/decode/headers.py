@@ -134,12 +134,20 @@ def numbers(header: Dataset, keyword: str, count: int) -> NDArray[np.float64] | 
 
     The array is read-only.
     """
-    element = header.get_item(_TAG_OF[keyword]) if keyword in _TAG_OF else None
+    element = _unconverted(header, keyword)
     if isinstance(element, RawDataElement) and element.VR in _NUMERIC and element.value:
         values = _numbers_of(element.VR, element.value, element.is_little_endian)
     else:
         values = _finite(value(header, keyword))
     return values if values is not None and values.shape == (count,) else None
+
+
+def _unconverted(header: Dataset, keyword: str) -> object:
+    """An element as it was read; None where it is absent or has no representation that exists."""
+    try:
+        return header.get_item(_TAG_OF[keyword]) if keyword in _TAG_OF else None
+    except Exception:  # pydicom converts some elements all the same, and raises nearly anything
+        return None
 
 
 @lru_cache(maxsize=1024)

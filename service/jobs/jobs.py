@@ -2,7 +2,8 @@
 
 A job is a DBOS workflow of three steps (label, publish, conclude). What a step leaves is in the
 store; DBOS keeps which steps are done, never a volume. A step that is cut off runs again and writes
-the same bytes over what it left. The store's `outcome.json`, written once, says how a job ended.
+the same bytes over what it left. The store's `outcome.json`, written once, says how a job ended. A
+full disk makes a job wait and never fail.
 """
 
 import hashlib
@@ -46,7 +47,7 @@ from service.jobs.records import (
     key,
     now,
 )
-from service.jobs.steps import Interrupted, Task, run_step
+from service.jobs.steps import Interrupted, Task, persist, recorded
 from service.metrics import Metrics
 from service.pipeline import Options, Run, rounded
 from service.settings import Settings
@@ -226,10 +227,17 @@ class Jobs:
         return self.get(job_id)
 
     def delete(self, job_id: str) -> None:
-        """Stop a job and delete all that is kept of it. Raises `NotFound`."""
-        self.cancel(job_id)
+        """Stop a job and delete all that is kept of it. Raises `NotFound`.
+
+        It writes nothing before it has deleted, since it may be wanted to make room.
+        """
+        if self.get(job_id).outcome is None:
+            self._halt(job_id)
         self._store.delete_all(job_id)
-        DBOS.delete_workflow(job_id)
+        try:
+            DBOS.delete_workflow(job_id)
+        except OperationalError as error:  # SQLite's word for a full disk
+            raise StorageFull("Expected room to note that the job is deleted.") from error
         _log.info("job deleted", job_id=job_id)
 
     def _not_live(self, request: JobRequest) -> Job:
@@ -264,14 +272,18 @@ class Jobs:
         _log.info("job accepted", job_id=job_id)
 
     def _stop(self, job_id: str) -> None:
-        reason = Cancelled("The segmentation was cancelled by request.")
+        if not self._halt(job_id):
+            self._conclude(job_id, JobError.of(_cancelled()))
+
+    def _halt(self, job_id: str) -> bool:
+        """Stop the work of this process on a job; whether there was any."""
         live = self._live.get(job_id)
         if live is None:
-            self._conclude(job_id, JobError.of(reason))
-            return
-        live.stop.stop(reason)
+            return False
+        live.stop.stop(_cancelled())
         if not live.ended.wait(STOP_S):
             raise Busy("Expected the job to stop, found it still at work.")
+        return True
 
     def _drop_unstarted(self) -> None:
         """Delete what a process left that was killed before it had accepted a job."""
@@ -311,8 +323,8 @@ class Jobs:
         try:
             turns = self._admission.turn(sum(request.file_bytes), live.stop)
             with turns as turn, self._counted(request.id):
-                error = run_step("label", request.id, live.stop, lambda: task.label(turn))
-                error = error or run_step("publish", request.id, live.stop, task.publish)
+                error = task.step("label", lambda: task.label(turn))
+                error = error or task.step("publish", task.publish)
         except ShuttingDown as reason:
             raise Interrupted from reason
         except ServiceError as reason:
@@ -321,9 +333,12 @@ class Jobs:
 
         def conclude() -> None:
             live.enter(DONE)  # first: whoever sees the end may send the next job
-            self._conclude(request.id, ended, run.timings_s)
+            try:
+                persist(lambda: self._conclude(request.id, ended, run.timings_s), live.stop)
+            except ServiceError as reason:  # stopped while there is no room to say so
+                raise Interrupted from reason
 
-        run_step("conclude", request.id, live.stop, conclude)
+        recorded("conclude", conclude)
 
     @contextmanager
     def _counted(self, job_id: str) -> Iterator[None]:
@@ -362,6 +377,10 @@ class Jobs:
             code=error and error.code,
             stages=rounded(outcome.timings_s),
         )
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("The segmentation was cancelled by request.")
 
 
 def _request(spool: Spool, options: Options, idempotency_key: str | None) -> JobRequest:

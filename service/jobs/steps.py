@@ -1,9 +1,11 @@
 """The steps of one job: label, publish; and how the workflow runs a step."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import structlog
 from dbos import DBOS
+from sqlalchemy.exc import OperationalError
 
 from service.admission import Turn
 from service.decode.readable import Readable
@@ -19,8 +21,10 @@ from service.stopping import StopSignal
 from service.store import Store
 from service.volume import Scan
 
-RETRY_S = 5.0
-"""How long a job waits, when the disk is full, before it tries to write again."""
+T = TypeVar("T")
+
+FULL_S = 0.5
+"""How long a job waits until it looks again whether there is room on the disk."""
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +48,26 @@ class Task:
         self._scan: Scan | None = None
         self._labelled: Labelled | None = None
 
+    def step(self, name: str, work: Callable[[], None]) -> JobError | None:
+        """One step of the workflow; how it failed is its result: nothing else is kept of that."""
+
+        def guarded() -> dict[str, object] | None:
+            try:
+                work()
+                persist(self._store.check_records, self._run.stop)  # for the engine's own notes
+            except ShuttingDown as reason:
+                raise Interrupted from reason
+            except ServiceError as error:
+                return JobError.of(error).model_dump()
+            except Exception as error:
+                _log.error("job failed", job_id=self._request.id, place=place_of(error))
+                failure = InternalError("Please report the segmentation's id.")
+                return JobError.of(failure).model_dump()
+            return None
+
+        failed = recorded(name, guarded)
+        return None if failed is None else JobError.model_validate(failed)
+
     def label(self, turn: Turn) -> None:
         """Decode the input and store what the model says of it."""
         readable = self._live.readable or self._inspect()
@@ -52,7 +76,8 @@ class Task:
         self._scan = self._run.read(readable)
         del readable  # and with it the files
         self._labelled = self._run.label(self._scan)
-        self._store.put(key(self._request.id, LABELS), pack(self._labelled))
+        packed = pack(self._labelled)
+        persist(lambda: self._store.put(key(self._request.id, LABELS), packed), self._run.stop)
 
     def publish(self) -> None:
         """Measure, and store every output."""
@@ -61,7 +86,8 @@ class Task:
         result = self._run.finish(scan, labelled)
         self._live.enter("publish")
         self._run.stop.check()
-        keep(self._store, self._request.id, result, self._request.created_at)
+        request = self._request
+        persist(lambda: keep(self._store, request.id, result, request.created_at), self._run.stop)
 
     def _inspect(self) -> Readable:
         return self._run.inspect(self._files(), self._settings)
@@ -80,31 +106,18 @@ class Task:
         return None if data is None else unpack(data)
 
 
-def run_step(name: str, job_id: str, stop: StopSignal, work: Callable[[], None]) -> JobError | None:
-    """One step of the workflow; how it failed is its result, so that nothing else is kept of it.
-
-    While the disk is full the step waits: what was accepted is finished.
-    """
-
-    def work_once_there_is_room() -> None:
-        while True:
-            try:
-                return work()
-            except StorageFull:
-                _log.warning("disk full", job_id=job_id, stage=name)
-                stop.pause(RETRY_S)
-
-    def guarded() -> dict[str, object] | None:
+def persist(write: Callable[[], T], stop: StopSignal) -> T:
+    """Do what needs room on the disk, as often as it takes. Raises the reason of `stop`."""
+    while True:
         try:
-            work_once_there_is_room()
-        except ShuttingDown as reason:
-            raise Interrupted from reason
-        except ServiceError as error:
-            return JobError.of(error).model_dump()
-        except Exception as error:
-            _log.error("job failed", job_id=job_id, place=place_of(error))
-            return JobError.of(InternalError("Please report the segmentation's id.")).model_dump()
-        return None
+            return write()
+        except StorageFull:
+            stop.pause(FULL_S)
 
-    failed = DBOS.run_step({"name": name}, guarded)
-    return None if failed is None else JobError.model_validate(failed)
+
+def recorded(name: str, work: Callable[[], T]) -> T:
+    """A step of the workflow, whose result the engine notes."""
+    try:
+        return DBOS.run_step({"name": name}, work)
+    except OperationalError as error:  # SQLite found no room after all: goes on at the next start
+        raise Interrupted from error

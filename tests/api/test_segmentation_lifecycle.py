@@ -17,6 +17,7 @@ from http_helpers import PNG, ZIP, problem, running, slice_png
 from pydicom.uid import MRImageStorage
 
 from service.errors import StorageFull
+from service.jobs import steps
 from service.phantom_files import PHANTOM_NAME
 from service.store import Store
 
@@ -225,6 +226,69 @@ def test_full_queue(gated: tuple[TestClient, Gate]) -> None:
     assert client.post(URL, content=slice_png(), headers=PNG).status_code == 201
 
 
+class Disk:
+    """Fills and empties for everything that jobs write."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full, self.met = False, threading.Event()
+        for name in ("put", "create", "check_records"):
+            monkeypatch.setattr(Store, name, self._guarded(getattr(Store, name)))
+
+    def _guarded(self, write: Callable[..., object]) -> Callable[..., object]:
+        def guarded(*args: object) -> object:
+            if self.is_full:
+                self.met.set()
+                raise StorageFull("Expected room, found none.")
+            return write(*args)
+
+        return guarded
+
+
+@pytest.mark.parametrize("at", ["labels.z", "mask.dcm", "outcome.json"])
+def test_a_full_disk_makes_a_job_wait(
+    tmp_path: Path, study: bytes, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was accepted goes on once there is room, wherever it met the full disk."""
+    monkeypatch.setattr(steps, "FULL_S", 0.01)
+    disk = Disk(monkeypatch)
+    guarded = {"outcome.json": "create"}.get(at, "put")
+    write = getattr(Store, guarded)
+
+    def fills(store: Store, key: str, data: bytes) -> object:
+        if key.endswith(at) and not disk.met.is_set():
+            disk.is_full = True
+        return write(store, key, data)
+
+    monkeypatch.setattr(Store, guarded, fills)
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        response = client.post(URL, content=study, headers=ZIP | {"Prefer": "respond-async"})
+        assert disk.met.wait(WAIT_S)
+        time.sleep(0.1)
+        address = response.headers["location"]
+        assert client.get(address).json()["status"] == "running"
+        disk.is_full = False
+        done = until(client, address, lambda answer: answer["status"] != "running")
+        assert done["status"] == "succeeded"
+        assert client.get(f"{address}/mask.dcm").status_code == 200
+
+
+def test_a_job_may_be_deleted_to_make_room(
+    gated: tuple[TestClient, Gate], study: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delete needs no room in the store, also of a job that waits for some."""
+    client, gate = gated
+    disk = Disk(monkeypatch)
+    response = client.post(URL, content=study, headers=ZIP | {"Prefer": "respond-async"})
+    assert gate.entered.wait(WAIT_S)
+    disk.is_full = True
+    gate.open.set()
+    assert disk.met.wait(WAIT_S)
+    address = response.headers["location"]
+    assert client.delete(address).status_code == 204
+    problem(client.get(address), 404, "not_found")
+    assert not [path for path in (tmp_path / "segmentations").rglob("*") if path.is_file()]
+
+
 def test_shutdown_and_start_again(tmp_path: Path, study: bytes) -> None:
     """A job that is cut off by the end of the service is finished by the next start."""
     gate = Gate()
@@ -249,30 +313,6 @@ def test_draining_takes_nothing_new(tmp_path: Path) -> None:
         assert client.get("/health/live").status_code == 200
         problem(client.post(URL, content=slice_png(), headers=PNG), 503, "shutting_down")
         problem(client.post("/v1/segment", content=slice_png(), headers=PNG), 503, "shutting_down")
-
-
-def test_disk_that_fills_up_meanwhile(
-    tmp_path: Path, study: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A job that finds no room for its results waits, and is finished once there is room."""
-    monkeypatch.setattr("service.jobs.steps.RETRY_S", 0.05)
-    full, put = threading.Event(), Store.put
-
-    def put_unless_full(store: Store, key: str, data: object) -> None:
-        if full.is_set() and not key.endswith("input"):
-            raise StorageFull("no room")
-        put(store, key, data)
-
-    monkeypatch.setattr(Store, "put", put_unless_full)
-    full.set()
-    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
-        accepted = client.post(URL, content=study, headers=ZIP | {"Prefer": "wait=1"})
-        assert accepted.status_code == 202
-        full.clear()
-        done = until(
-            client, accepted.headers["location"], lambda answer: answer["status"] == "succeeded"
-        )
-        assert done["findings"]["tumor"]["lesion_count"] == 3
 
 
 def test_job_that_the_engine_gave_up(gated: tuple[TestClient, Gate]) -> None:

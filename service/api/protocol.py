@@ -1,0 +1,99 @@
+"""HTTP below the application: heads are bounded in bytes and time, and refusals are problems.
+
+The server itself takes a head of any length, at a cost that grows with its square, and waits for it
+for ever: one client with an endless header kept everyone else from an answer for 12 s.
+"""
+
+import asyncio
+import uuid
+from typing import Any
+
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.api.problems import MEDIA_TYPE, problem_of
+from service.errors import HeadersTooLarge, MalformedRequest, ServiceError
+
+HEAD_BYTES = 64 * 1024
+"""Of request line and headers, and of the framing and trailers of a chunked body."""
+
+FRAMING_PER_BODY_BYTE = 16
+"""A chunk of one byte takes five more; that many times over is nobody's honest body."""
+
+HEAD_S = 30
+"""From the connection, or the first byte of a further request, to the end of its head."""
+
+_log = structlog.get_logger(__name__)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Counts what arrives beside the bodies, and closes connections that never send a request."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._beside_body = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]  # as uvicorn itself says it
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._beside_body += len(data)
+        super().data_received(data)
+        if self._beside_body > HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(HeadersTooLarge(f"Expected at most {HEAD_BYTES} bytes, found more."))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._beside_body = 0  # what came with it in one piece is forgiven
+        if self._head_timer is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        self._beside_body = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._beside_body -= len(body) * (1 + FRAMING_PER_BODY_BYTE)
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """What the server calls for anything that its parser does not take."""
+        self._refuse(MalformedRequest(f"Expected an HTTP/1.1 request. {msg}"))
+
+    def _refuse(self, error: ServiceError) -> None:
+        request_id = uuid.uuid4().hex
+        body = problem_of(error, request_id).model_dump_json().encode()
+        headers = (
+            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+            f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(STATUS_LINE[int(error.status)] + headers.encode() + body)
+        self.transport.close()
+        _log.info("request refused", code=error.code, request_id=request_id)
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_S, self._close)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _close(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
