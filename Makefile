@@ -4,13 +4,15 @@ PYTHON ?= python3
 INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes -r
 
 # Two environments, since `cpu` and `gpu` exclude each other: one serves, one develops (on the CPU).
+# A third holds the servers that `bench-peers` compares with, which pin other versions.
 SERVE := .venv
 DEV := .venv-dev
+BENCH := .venv-bench
 
 # The set of ONNX Runtime: `gpu` where an NVIDIA driver answers, else `cpu`.
 DEVICE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: serve test lint bench openapi lock clean
+.PHONY: serve test lint bench bench-peers openapi lock clean
 
 serve: $(SERVE)/$(DEVICE)
 	$(SERVE)/bin/python -m service serve
@@ -28,12 +30,16 @@ bench: $(DEV)/installed
 	$(DEV)/bin/python -m benchmarks.service
 	$(DEV)/bin/python -m benchmarks.outside
 	$(DEV)/bin/python -m benchmarks.memory
+	$(DEV)/bin/python -m benchmarks.durable
+
+bench-peers: $(DEV)/installed $(BENCH)/installed
+	$(DEV)/bin/python -m benchmarks.peers
 
 openapi: $(DEV)/installed
 	$(DEV)/bin/python -m service openapi
 
 # Each environment holds a file that says what was installed, and is brought up to its lock file.
-$(SERVE)/bin/python $(DEV)/bin/python:
+$(SERVE)/bin/python $(DEV)/bin/python $(BENCH)/bin/python:
 	$(PYTHON) -m venv $(@D)/..
 
 $(SERVE)/cpu: requirements/cpu.txt | $(SERVE)/bin/python
@@ -49,16 +55,22 @@ $(DEV)/installed: requirements/dev.txt | $(DEV)/bin/python
 	$(DEV)/bin/python $(INSTALL) $<
 	touch $@
 
+$(BENCH)/installed: requirements/bench.txt | $(BENCH)/bin/python
+	$(BENCH)/bin/python $(INSTALL) $<
+	touch $@
+
 # Lock every set anew: exact versions with hashes, no download addresses. All sets agree with the
-# largest one. Takes `uv` from the PATH.
-LOCK := uv pip compile pyproject.toml --quiet --python-version 3.11 --generate-hashes \
+# largest one, but for the group of other servers. Takes `uv` from the PATH.
+LOCK := uv pip compile --quiet --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
+SETS := $(LOCK) pyproject.toml
 lock:
-	$(LOCK) --extra cpu --extra training --extra dev --output-file requirements/dev.txt
-	$(LOCK) --extra cpu --constraint requirements/dev.txt --output-file requirements/cpu.txt
-	$(LOCK) --extra gpu --constraint requirements/dev.txt --output-file requirements/gpu.txt
-	$(LOCK) --extra cpu --extra training --constraint requirements/dev.txt \
+	$(SETS) --extra cpu --extra training --extra dev --output-file requirements/dev.txt
+	$(SETS) --extra cpu --constraint requirements/dev.txt --output-file requirements/cpu.txt
+	$(SETS) --extra gpu --constraint requirements/dev.txt --output-file requirements/gpu.txt
+	$(SETS) --extra cpu --extra training --constraint requirements/dev.txt \
 		--output-file requirements/training.txt
+	$(LOCK) --group bench --output-file requirements/bench.txt
 
 clean:
-	rm -rf $(SERVE) $(DEV) .*_cache
+	rm -rf $(SERVE) $(DEV) $(BENCH) .*_cache

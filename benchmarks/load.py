@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def service_process(**settings: object) -> Iterator[Service]:
         process = subprocess.Popen([sys.executable, "-m", "service", "serve"], env=environment)
         try:
             address = f"http://127.0.0.1:{port}"
-            wait_until_ready(process, address)
+            wait_until_ready(process, f"{address}/health/ready")
             yield Service(address, process.pid, time.perf_counter() - started)
         finally:
             process.terminate()
@@ -71,11 +71,16 @@ def post(address: str, data: bytes, accept: str = "application/json") -> bytes:
 
 def requests_per_second(address: str, data: bytes, clients: int, requests: int) -> float:
     """Rate of `requests` sent by `clients` at once, after one to warm up."""
-    post(address, data)
+    return calls_per_second(lambda: post(address, data), clients, requests)
+
+
+def calls_per_second(call: Callable[[], object], clients: int, calls: int) -> float:
+    """The same for any call."""
+    call()
     started = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(lambda _: post(address, data), range(requests)))
-    return requests / (time.perf_counter() - started)
+        list(pool.map(lambda _: call(), range(calls)))
+    return calls / (time.perf_counter() - started)
 
 
 def ct_zip(path: Path | None) -> bytes:
@@ -84,15 +89,18 @@ def ct_zip(path: Path | None) -> bytes:
     return (path or data / "ct" / "hcc-tace-seg-015-arterial.zip").read_bytes()
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
-    """Raises RuntimeError for a process that ended, TimeoutError for one that is never ready."""
+def wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
+    """Until the address answers with success.
+
+    Raises RuntimeError for a process that ended, TimeoutError for one that is never ready.
+    """
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"the service ended with {process.returncode} before it was ready")
+            raise RuntimeError(f"the server ended with {process.returncode} before it was ready")
         try:
-            with urllib.request.urlopen(f"{address}/health/ready", timeout=2):  # noqa: S310
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310
                 return
         except OSError:
             time.sleep(0.02)
-    raise TimeoutError(f"the service was not ready within {START_S} s")
+    raise TimeoutError(f"the server was not ready within {START_S} s")

@@ -1,5 +1,6 @@
 """The imports point the way that the design says."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,14 @@ def test_cpu_and_gpu_sets_exclude_each_other() -> None:
     assert "onnxruntime-gpu==" in gpu
     assert "\nonnxruntime==" not in gpu
     assert "tensorflow==" not in cpu + gpu
+
+
+def test_the_servers_compared_with_run_the_same_model_code() -> None:
+    """What decides a server's speed beside itself has one version in both environments."""
+    packages = ("numpy", "onnxruntime", "opencv-python-headless", "pydicom")
+    dev, bench = (
+        dict(re.findall(r"^([\w-]+)==(\S+)", (ROOT / "requirements" / name).read_text(), re.M))
+        for name in ("dev.txt", "bench.txt")
+    )
+    assert {name: bench[name] for name in packages} == {name: dev[name] for name in packages}
+    assert not {"litserve", "bentoml"} & set(dev)

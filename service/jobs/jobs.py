@@ -8,11 +8,13 @@ full disk makes a job wait and never fail.
 
 import hashlib
 import re
+import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
@@ -407,10 +409,23 @@ def _same(first: JobRequest, request: JobRequest) -> str:
     return first.id
 
 
+class _Connection(sqlite3.Connection):
+    """The engine's database, whose commits wait for no disk: 0.01 ms each instead of 0.7 and more.
+
+    Like the store it is safe against a killed process; a power cut may undo its last commits.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401  # as SQLite has them
+        super().__init__(*arguments, **named)
+        self.execute("PRAGMA journal_mode=WAL")
+        self.execute("PRAGMA synchronous=NORMAL")
+
+
 def _engine_config(settings: Settings) -> DBOSConfig:
     return {
         "name": "liver-tumor-segmentation",
         "system_database_url": f"sqlite:///{settings.jobs_database.resolve()}",
+        "db_engine_kwargs": {"connect_args": {"factory": _Connection}},
         "serializer": DBOSPortableJSONSerializer(),  # the default one stores pickles
         "application_version": FORMAT,
         "executor_id": "local",
