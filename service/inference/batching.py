@@ -1,9 +1,9 @@
 """Slices of many requests in common batches, each answer back to its own request.
 
-One thread a device runs the model. A batch takes one slice in turn from every waiting request whose
-slices have the shape of the one that waited longest, so a single image rides in the next batch
-beside a volume of 600 slices and never behind it. Batch sizes are powers of two up to the largest,
-so that a device sees few shapes and no padding.
+As many threads run the model as it has lanes, each a batch of its own. A batch takes one slice in
+turn from every waiting request whose slices have the shape of the one that waited longest, so a
+single image rides in the next batch beside a volume of 600 slices and never behind it. Batch sizes
+are powers of two up to the largest, so that a device sees few shapes and no padding.
 
 Every request is answered, whatever happens: by its labels, by the error of its own slices, by the
 reason it was stopped for, or by `ShuttingDown`.
@@ -48,6 +48,11 @@ class Model(Protocol):
         """Label int16 Hounsfield units [slices, rows, columns, context]."""
         ...
 
+    @property
+    def lanes(self) -> int:
+        """Batches that run best at once; from as many threads."""
+        ...
+
 
 @dataclass
 class _Request:
@@ -58,10 +63,20 @@ class _Request:
     done: int = 0
     error: BaseException | None = None
     ended: threading.Event = field(default_factory=threading.Event)
+    counting: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def left(self) -> int:
         return self.work.slices - self.handed
+
+    def count(self, slices: int) -> None:
+        """So many more are written, by any of the lanes."""
+        with self.counting:
+            self.done += slices
+            if self.work.progress is not None:
+                self.work.progress(self.done, self.work.slices)
+            if self.done == self.work.slices:
+                self.end()
 
     def end(self, error: BaseException | None = None) -> None:
         if not self.ended.is_set():
@@ -81,13 +96,8 @@ class _Part:
         return self.request.work.read(self.slices)
 
     def write(self, answer: Labelled) -> None:
-        work, request = self.request.work, self.request
-        work.write(self.slices, answer)
-        request.done += self.slices.stop - self.slices.start
-        if work.progress is not None:
-            work.progress(request.done, work.slices)
-        if request.done == work.slices:
-            request.end()
+        self.request.work.write(self.slices, answer)
+        self.request.count(self.slices.stop - self.slices.start)
 
 
 class Batcher:
@@ -106,8 +116,12 @@ class Batcher:
         self._waiting: deque[_Request] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._serve, name="batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"batcher-{lane}", daemon=True)
+            for lane in range(model.lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def contract(self) -> ModelContract:
@@ -138,7 +152,7 @@ class Batcher:
             if self._closed:
                 raise ShuttingDown("Expected a service that goes on, found it ending.")
             self._waiting.append(request)
-            self._changed.notify()
+            self._changed.notify_all()
         with work.stop.listening(lambda: request.end(work.stop.reason)):
             if not request.ended.wait(work.stop.remaining_s):
                 request.end(work.stop.reason)
@@ -146,11 +160,12 @@ class Batcher:
             raise request.error
 
     def close(self) -> None:
-        """End after the batch that runs; whoever waits is answered with `ShuttingDown`."""
+        """End after the batches that run; whoever waits is answered with `ShuttingDown`."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(CLOSE_S)
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(CLOSE_S)
 
     def _serve(self) -> None:
         while parts := self._next_batch():

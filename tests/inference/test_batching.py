@@ -24,7 +24,10 @@ class EchoModel:
     contract = make_contract()
     sha256, provider, device = "0" * 64, "Fake", "fake"
 
-    def __init__(self, before: Callable[[np.ndarray], None] = lambda hu: None) -> None:
+    def __init__(
+        self, before: Callable[[np.ndarray], None] = lambda hu: None, lanes: int = 1
+    ) -> None:
+        self.lanes = lanes
         self.batches: list[int] = []
         self._before = before
 
@@ -93,7 +96,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_each_caller_gets_its_own_answer(seed: int) -> None:
     """Random sizes, shapes, failures and cancels at once: the others are answered, batches fill."""
     rng = random.Random(seed)
-    model = EchoModel(lambda hu: time.sleep(0.001))
+    model = EchoModel(lambda hu: time.sleep(0.001), lanes=1 + seed % 3)
     batcher = Batcher(model, batch_slices=8)
     callers, broken, stopped = [], [], []
     with ThreadPoolExecutor(40) as pool:
@@ -253,6 +256,17 @@ def test_shutdown_answers_everyone(
     assert all(isinstance(error, ShuttingDown) for error in errors)
     with pytest.raises(ShuttingDown):
         batcher.label(Caller(9, 1).work)
+
+
+def test_lanes_run_batches_at_once() -> None:
+    """Slices of one request run in as many batches at once as the model has lanes."""
+    together = threading.Barrier(3)
+    batcher = Batcher(EchoModel(lambda hu: together.wait(WAIT_S) and None, lanes=3), 2)
+    caller = Caller(1, 6)
+    batcher.label(caller.work)
+    caller.check()
+    assert [done for done, _ in caller.seen] == [2, 4, 6]
+    batcher.close()
 
 
 def test_nothing_to_label() -> None:
