@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         0, ge=0, le=256, description="Threads of inference on the CPU; 0: all cores."
     )
     batch_slices: int = Field(
-        4, ge=1, le=64, description="Slices in one inference; more cost memory, few cost speed."
+        4, ge=1, le=64, description="Slices in inference at once; more cost memory, few cost speed."
     )
     max_running: int = Field(
         2, ge=1, le=64, description="Volumes worked on at once; each is held in memory."

@@ -3,7 +3,7 @@
 As many threads run the model as it has lanes, each a batch of its own. A batch takes one slice in
 turn from every waiting request whose slices have the shape of the one that waited longest, so a
 single image rides in the next batch beside a volume of 600 slices and never behind it. Batch sizes
-are powers of two up to the largest, so that a device sees few shapes and no padding.
+are powers of two up to a lane's share, so that a device sees few shapes and no padding.
 
 Every request is answered, whatever happens: by its labels, by the error of its own slices, by the
 reason it was stopped for, or by `ShuttingDown`.
@@ -109,9 +109,9 @@ class Batcher:
         batch_slices: int,
         observe: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`observe` is told the size of every batch that ran."""
+        """All lanes share `batch_slices`. `observe` is told the size of every batch that ran."""
         self._model = model
-        self._sizes = _sizes(batch_slices)
+        self._sizes = _sizes(max(1, batch_slices // model.lanes))
         self._observe = observe
         self._waiting: deque[_Request] = deque()
         self._changed = threading.Condition()

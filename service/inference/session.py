@@ -25,8 +25,8 @@ GPU_SUFFIX = ".gpu.onnx"
 """A float16 graph beside the model (`python -m export gpu`), taken where CUDA runs."""
 
 
-MAX_LANES = 4
-"""Batches at once on a CPU; each holds some 100 MB of its own while it runs."""
+MAX_LANES = 2
+"""Batches at once on a CPU; more were not measured."""
 
 
 @dataclass(frozen=True)

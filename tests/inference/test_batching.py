@@ -97,7 +97,7 @@ def test_each_caller_gets_its_own_answer(seed: int) -> None:
     """Random sizes, shapes, failures and cancels at once: the others are answered, batches fill."""
     rng = random.Random(seed)
     model = EchoModel(lambda hu: time.sleep(0.001), lanes=1 + seed % 3)
-    batcher = Batcher(model, batch_slices=8)
+    batcher = Batcher(model, batch_slices=8 * model.lanes)
     callers, broken, stopped = [], [], []
     with ThreadPoolExecutor(40) as pool:
         futures = {}
@@ -261,7 +261,7 @@ def test_shutdown_answers_everyone(
 def test_lanes_run_batches_at_once() -> None:
     """Slices of one request run in as many batches at once as the model has lanes."""
     together = threading.Barrier(3)
-    batcher = Batcher(EchoModel(lambda hu: together.wait(WAIT_S) and None, lanes=3), 2)
+    batcher = Batcher(EchoModel(lambda hu: together.wait(WAIT_S) and None, lanes=3), 6)
     caller = Caller(1, 6)
     batcher.label(caller.work)
     caller.check()

@@ -70,7 +70,7 @@ def test_opens_and_labels(tmp_path: Path) -> None:
     [
         (CPU_PROVIDER, 1, Threads(lanes=1, pool=1)),
         (CPU_PROVIDER, 2, Threads(lanes=2, pool=1)),
-        (CPU_PROVIDER, 8, Threads(lanes=4, pool=5)),
+        (CPU_PROVIDER, 8, Threads(lanes=2, pool=7)),
         (CUDA_PROVIDER, 8, Threads(lanes=1, pool=8)),
     ],
 )
