@@ -1,9 +1,12 @@
 """Slices of many requests in common batches, each answer back to its own request.
 
-As many threads run the model as it has lanes, each a batch of its own. A batch takes one slice in
-turn from every waiting request whose slices have the shape of the one that waited longest, so a
-single image rides in the next batch beside a volume of 600 slices and never behind it. Batch sizes
-are powers of two up to a lane's share, so that a device sees few shapes and no padding.
+As many threads run the model as it has lanes, each a batch of its own. A batch takes slices of all
+waiting requests of one shape, shapes in turn. Whoever has the fewest slices left comes first, so a
+single image rides in the next batch beside a volume of 600 slices and never behind it, and volumes
+end one after the other: were they to share evenly they would end together, and the model would wait
+while the next ones are decoded together. Every fourth batch is shared evenly all the same, so that
+nobody waits for an endless row of shorter ones. Batch sizes are powers of two up to a lane's share,
+so that a device sees few shapes and no padding.
 
 Every request is answered, whatever happens: by its labels, by the error of its own slices, by the
 reason it was stopped for, or by `ShuttingDown`.
@@ -24,6 +27,9 @@ from service.inference.contract import ModelContract
 from service.inference.work import Labelled, Work
 
 T = TypeVar("T")
+
+EVEN_EVERY = 4
+"""Of so many batches one is shared evenly."""
 
 CLOSE_S = 60
 """How long to wait for the batch that runs when the service ends."""
@@ -115,6 +121,7 @@ class Batcher:
         self._observe = observe
         self._waiting: deque[_Request] = deque()
         self._changed = threading.Condition()
+        self._taken = 0
         self._closed = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"batcher-{lane}", daemon=True)
@@ -204,13 +211,17 @@ class Batcher:
         alike = [request for request in self._waiting if request.work.shape == shape]
         available = sum(request.left for request in alike)
         size = max(size for size in self._sizes if size <= available)
+        self._taken += 1
+        left = [request.left for request in alike]
+        counts = _filled(left, size) if self._taken % EVEN_EVERY else _shares(left, size)
         parts = []
-        for request, count in zip(alike, _shares([each.left for each in alike], size), strict=True):
+        for request, count in sorted(zip(alike, counts, strict=True), key=lambda pair: pair[1] > 0):
+            # Behind other shapes, and whoever had a turn behind those who had none.
+            self._waiting.remove(request)
+            self._waiting.append(request)
             if count:
                 parts.append(_Part(request, slice(request.handed, request.handed + count)))
                 request.handed += count
-                self._waiting.remove(request)
-                self._waiting.append(request)  # whoever had a turn goes to the end
         return parts
 
     def _run(self, parts: Sequence[_Part]) -> None:
@@ -256,6 +267,15 @@ def _sizes(largest: int) -> tuple[int, ...]:
     while powers[-1] * 2 <= largest:
         powers.append(powers[-1] * 2)
     return (*powers, largest)
+
+
+def _filled(left: Sequence[int], size: int) -> list[int]:
+    """`size` slices of requests that have these many left, all of the fewest first."""
+    counts = [0] * len(left)
+    for index in sorted(range(len(left)), key=left.__getitem__):
+        counts[index] = min(left[index], size)
+        size -= counts[index]
+    return counts
 
 
 def _shares(left: Sequence[int], size: int) -> list[int]:

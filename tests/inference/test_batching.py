@@ -175,6 +175,46 @@ def test_a_single_image_does_not_wait_behind_a_volume(
     np.testing.assert_array_equal(image.answer, image.hu[..., 0])
 
 
+def test_volumes_end_one_after_the_other() -> None:
+    """Of two volumes that wait the first is done when the second has most of its slices left."""
+    model = EchoModel(lambda hu: time.sleep(0.002))
+    batcher = Batcher(model, batch_slices=4)
+    first, second = Caller(1, 80), Caller(2, 80)
+    with ThreadPoolExecutor(2) as pool:
+        done = start(pool, batcher, first)
+        wait_for(lambda: bool(first.seen))
+        other = start(pool, batcher, second)
+        done.result(WAIT_S)
+        left = 80 - max((seen for seen, _ in second.seen), default=0)
+        other.result(WAIT_S)
+    batcher.close()
+    first.check()
+    second.check()
+    assert left > 40
+
+
+def test_no_volume_waits_for_all_images() -> None:
+    """A volume goes on although images never cease to come."""
+    model = EchoModel(lambda hu: time.sleep(0.001))
+    batcher = Batcher(model, batch_slices=2)
+    volume, ceased = Caller(0, 20), threading.Event()
+
+    def images(number: int) -> None:
+        while not ceased.is_set():
+            batcher.label(Caller(number, 1).work)
+
+    with ThreadPoolExecutor(9) as pool:
+        streams = [pool.submit(images, number) for number in range(1, 9)]
+        try:
+            start(pool, batcher, volume).result(WAIT_S)
+        finally:
+            ceased.set()
+        for stream in streams:
+            stream.result(WAIT_S)
+    batcher.close()
+    volume.check()
+
+
 def test_other_shapes_take_turns(gate: tuple[EchoModel, threading.Event, threading.Event]) -> None:
     """Requests that cannot share a batch alternate: each runs before the other's second batch."""
     model, entered, open_ = gate
