@@ -12,7 +12,11 @@ BENCH := .venv-bench
 # The set of ONNX Runtime: `gpu` where an NVIDIA driver answers, else `cpu`.
 DEVICE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: serve test lint bench bench-peers openapi lock clean
+N ?= 10000
+SEED ?= 1
+SECONDS ?= 0
+
+.PHONY: serve test lint bench bench-peers fuzz fault soak openapi lock clean
 
 serve: $(SERVE)/$(DEVICE)
 	$(SERVE)/bin/python -m service serve
@@ -34,6 +38,15 @@ bench: $(DEV)/installed
 
 bench-peers: $(DEV)/installed $(BENCH)/installed
 	$(DEV)/bin/python -m benchmarks.peers
+
+fuzz: $(DEV)/installed
+	PYTHONPATH=tests $(DEV)/bin/python -m reliability.fuzz --n $(N) --seed $(SEED) --seconds $(SECONDS)
+
+fault: $(DEV)/installed
+	PYTHONPATH=tests $(DEV)/bin/python -m reliability.fault --seed $(SEED) --seconds $(SECONDS)
+
+soak: $(DEV)/installed
+	PYTHONPATH=tests $(DEV)/bin/python -m reliability.soak --seconds $(SECONDS)
 
 openapi: $(DEV)/installed
 	$(DEV)/bin/python -m service openapi

@@ -36,6 +36,7 @@ class TimedModel:
         self.contract, self.sha256 = session.contract, session.sha256
         self.provider, self.device = session.provider, session.device
         self.seconds = 0.0
+        self.lanes = 1  # so that seconds of runs and of the rest add up
         self._session = session
 
     def run(self, hu: NDArray[np.int16]) -> Labelled:

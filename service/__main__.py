@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ import typer
 from pydantic import ValidationError
 
 from service import logs
-from service.errors import DeviceUnavailable, InvalidModel, ServiceError
+from service.errors import DeviceUnavailable, ServiceError
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,15 +40,17 @@ def _service() -> None:
 @app.command()
 def serve() -> None:
     """Serve the API; the settings are LTS_ environment variables, listed in the README."""
+    settings = _settings()
+    logs.configure()
+    _refuse_open_doors(settings)
+    open_model = _open_model(settings)  # goes on in a thread while the rest is imported
+
     import uvicorn
 
     from service.api.app import create_app
     from service.api.protocol import BoundedProtocol
 
-    settings = _settings()
-    logs.configure()
-    _refuse_open_doors(settings)
-    application = create_app(settings, _open_model(settings))
+    application = create_app(settings, open_model)
 
     class Server(uvicorn.Server):
         """Tells the application at once that it is to end, so that nobody waits in vain."""
@@ -176,19 +179,20 @@ def _settings() -> Settings:
 
 
 def _open_model(settings: Settings) -> "OpenModel":
-    """How the application opens its model: on `cuda` at once, to fail before it listens."""
-    from service.api.app import open_session
+    """How the application opens its model, which begins now; `cuda` fails before it listens.
 
-    if settings.device != "cuda":
-        return open_session
-    try:
-        session = open_session(settings)
-    except DeviceUnavailable as error:
+    A model that is not valid is the lifespan's to answer for, which keeps the service live.
+    """
+    from service.inference.session import ModelSession
+
+    thread = ThreadPoolExecutor(1, "model")
+    loading = thread.submit(ModelSession.open, settings.model, settings.device, settings.threads)
+    thread.shutdown(wait=False)
+    error = loading.exception() if settings.device == "cuda" else None
+    if isinstance(error, DeviceUnavailable):
         typer.echo(f"{error.title} {error}", err=True)
         raise typer.Exit(1) from error
-    except InvalidModel:
-        return open_session  # fails again in the lifespan, which keeps the service live
-    return lambda _: session
+    return lambda _: loading.result()
 
 
 def _refuse_open_doors(settings: Settings) -> None:

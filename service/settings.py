@@ -41,10 +41,10 @@ class Settings(BaseSettings):
         description="`cuda` fails at start where CUDA cannot load; `auto` takes it where it can.",
     )
     threads: int = Field(
-        0, ge=0, le=256, description="Threads of one inference on the CPU; 0: all cores."
+        0, ge=0, le=256, description="Threads of inference on the CPU; 0: all cores."
     )
     batch_slices: int = Field(
-        4, ge=1, le=64, description="Slices in one inference; more cost memory, few cost speed."
+        4, ge=1, le=64, description="Slices in inference at once; more cost memory, few cost speed."
     )
     max_running: int = Field(
         2, ge=1, le=64, description="Volumes worked on at once; each is held in memory."

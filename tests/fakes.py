@@ -48,6 +48,7 @@ class FakeSegmenter:
     sha256 = "0" * 64
     provider = "FakeExecutionProvider"
     device = "fake"
+    lanes = 1
 
     def __init__(
         self,

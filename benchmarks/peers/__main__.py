@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -103,7 +104,11 @@ _PEERS = (
     ("LitServe, 2 workers", ("benchmarks.peers.litserve_server", "{port}", "2"), "/health"),
     (
         "BentoML",
-        ("bentoml", "serve", "benchmarks.peers.bentoml_server:Segment", "--port", "{port}"),
+        (
+            *("bentoml", "serve", "benchmarks.peers.bentoml_server:Segment", "--port", "{port}"),
+            # Its services reuse connections for 15 s that they close after 5 (issue 4971).
+            *("--timeout-keep-alive", "600"),
+        ),
         "/readyz",
     ),
 )
@@ -118,17 +123,21 @@ def _service() -> Iterator[str]:
 
 @contextmanager
 def _peer(*arguments: str, ready: str) -> Iterator[str]:
-    """A peer's own process group in its own environment, without its telemetry."""
+    """A peer in its own environment and process group, without its telemetry."""
     port = free_port()
     command = [PYTHON, "-m", *(argument.format(port=port) for argument in arguments)]
     with tempfile.TemporaryDirectory() as home, tempfile.TemporaryFile() as log:
         environment = os.environ | {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": home}
         process = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, start_new_session=True
+            command, env=environment, stdout=log, stderr=log, process_group=0
         )
         try:
             wait_until_ready(process, f"http://127.0.0.1:{port}{ready}")
             yield f"http://127.0.0.1:{port}/segment"
+        except BaseException:
+            log.seek(0)
+            print(log.read()[-2000:].decode(errors="replace"), file=sys.stderr)
+            raise
         finally:
             _end_group(process)
 

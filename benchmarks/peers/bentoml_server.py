@@ -18,9 +18,6 @@ from benchmarks.peers.work import BATCH_SLICES, Model, batches, decode, summary
 PATIENCE_S = 600
 """Nothing is to be turned away while eight clients wait."""
 
-HANDED_ON_AT_ONCE = 8
-"""Full batches on their way to the model, which is never without; of 120 some are refused."""
-
 
 @bentoml.service(workers=1, traffic={"timeout": PATIENCE_S})
 class Label:
@@ -46,7 +43,6 @@ class Segment:
 
     def __init__(self) -> None:
         self._window: dict[str, float] | None = None
-        self._places = asyncio.Semaphore(HANDED_ON_AT_ONCE)
 
     @bentoml.api
     async def segment(self, files: Path) -> dict[str, Any]:
@@ -54,11 +50,6 @@ class Segment:
             self._window = await self.model.to_async.window()
         scan = await asyncio.to_thread(lambda: decode(files.read_bytes(), self._window))
         found: list[NDArray[np.uint8]] = await asyncio.gather(
-            *(self._label(batch) for batch in batches(scan.hu))
+            *(self.model.to_async.label(hu=batch) for batch in batches(scan.hu))
         )
         return await asyncio.to_thread(summary, np.concatenate(found), scan.voxel_ml)
-
-    async def _label(self, hu: NDArray[np.int16]) -> NDArray[np.uint8]:
-        async with self._places:
-            labels: NDArray[np.uint8] = await self.model.to_async.label(hu=hu)
-            return labels

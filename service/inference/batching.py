@@ -1,8 +1,11 @@
 """Slices of many requests in common batches, each answer back to its own request.
 
-One thread a device runs the model. A batch takes one slice in turn from every waiting request whose
-slices have the shape of the one that waited longest, so a single image rides in the next batch
-beside a volume of 600 slices and never behind it. Batch sizes are powers of two up to the largest,
+As many threads run the model as it has lanes, each a batch of its own. A batch takes slices of all
+waiting requests of one shape, shapes in turn. Whoever has the fewest slices left comes first, so a
+single image rides in the next batch beside a volume of 600 slices and never behind it, and volumes
+end one after the other: were they to share evenly they would end together, and the model would wait
+while the next ones are decoded together. Every fourth batch is shared evenly all the same, so that
+nobody waits for an endless row of shorter ones. Batch sizes are powers of two up to a lane's share,
 so that a device sees few shapes and no padding.
 
 Every request is answered, whatever happens: by its labels, by the error of its own slices, by the
@@ -25,6 +28,9 @@ from service.inference.work import Labelled, Loaded, Work
 
 T = TypeVar("T")
 
+EVEN_EVERY = 4
+"""Of so many batches one is shared evenly."""
+
 CLOSE_S = 60
 """How long to wait for the batch that runs when the service ends."""
 
@@ -34,6 +40,11 @@ class Model(Loaded, Protocol):
 
     def run(self, hu: NDArray[np.int16]) -> Labelled:
         """Label int16 Hounsfield units [slices, rows, columns, context]."""
+        ...
+
+    @property
+    def lanes(self) -> int:
+        """Batches that run best at once; from as many threads."""
         ...
 
 
@@ -46,10 +57,20 @@ class _Request:
     done: int = 0
     error: BaseException | None = None
     ended: threading.Event = field(default_factory=threading.Event)
+    counting: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def left(self) -> int:
         return self.work.slices - self.handed
+
+    def count(self, slices: int) -> None:
+        """So many more are written, by any of the lanes."""
+        with self.counting:
+            self.done += slices
+            if self.work.progress is not None:
+                self.work.progress(self.done, self.work.slices)
+            if self.done == self.work.slices:
+                self.end()
 
     def end(self, error: BaseException | None = None) -> None:
         if not self.ended.is_set():
@@ -69,13 +90,8 @@ class _Part:
         return self.request.work.read(self.slices)
 
     def write(self, answer: Labelled) -> None:
-        work, request = self.request.work, self.request
-        work.write(self.slices, answer)
-        request.done += self.slices.stop - self.slices.start
-        if work.progress is not None:
-            work.progress(request.done, work.slices)
-        if request.done == work.slices:
-            request.end()
+        self.request.work.write(self.slices, answer)
+        self.request.count(self.slices.stop - self.slices.start)
 
 
 class Batcher:
@@ -87,15 +103,20 @@ class Batcher:
         batch_slices: int,
         observe: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`observe` is told the size of every batch that ran."""
+        """All lanes share `batch_slices`. `observe` is told the size of every batch that ran."""
         self._model = model
-        self._sizes = _sizes(batch_slices)
+        self._sizes = _sizes(max(1, batch_slices // model.lanes))
         self._observe = observe
         self._waiting: deque[_Request] = deque()
         self._changed = threading.Condition()
+        self._taken = 0
         self._closed = False
-        self._thread = threading.Thread(target=self._serve, name="batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"batcher-{lane}", daemon=True)
+            for lane in range(model.lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def contract(self) -> ModelContract:
@@ -126,7 +147,7 @@ class Batcher:
             if self._closed:
                 raise ShuttingDown("Expected a service that goes on, found it ending.")
             self._waiting.append(request)
-            self._changed.notify()
+            self._changed.notify_all()
         with work.stop.listening(lambda: request.end(work.stop.reason)):
             if not request.ended.wait(work.stop.remaining_s):
                 request.end(work.stop.reason)
@@ -134,11 +155,12 @@ class Batcher:
             raise request.error
 
     def close(self) -> None:
-        """End after the batch that runs; whoever waits is answered with `ShuttingDown`."""
+        """End after the batches that run; whoever waits is answered with `ShuttingDown`."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(CLOSE_S)
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(CLOSE_S)
 
     def _serve(self) -> None:
         while parts := self._next_batch():
@@ -177,13 +199,17 @@ class Batcher:
         alike = [request for request in self._waiting if request.work.shape == shape]
         available = sum(request.left for request in alike)
         size = max(size for size in self._sizes if size <= available)
+        self._taken += 1
+        left = [request.left for request in alike]
+        counts = _filled(left, size) if self._taken % EVEN_EVERY else _shares(left, size)
         parts = []
-        for request, count in zip(alike, _shares([each.left for each in alike], size), strict=True):
+        for request, count in sorted(zip(alike, counts, strict=True), key=lambda pair: pair[1] > 0):
+            # Behind other shapes, and whoever had a turn behind those who had none.
+            self._waiting.remove(request)
+            self._waiting.append(request)
             if count:
                 parts.append(_Part(request, slice(request.handed, request.handed + count)))
                 request.handed += count
-                self._waiting.remove(request)
-                self._waiting.append(request)  # whoever had a turn goes to the end
         return parts
 
     def _run(self, parts: Sequence[_Part]) -> None:
@@ -229,6 +255,15 @@ def _sizes(largest: int) -> tuple[int, ...]:
     while powers[-1] * 2 <= largest:
         powers.append(powers[-1] * 2)
     return (*powers, largest)
+
+
+def _filled(left: Sequence[int], size: int) -> list[int]:
+    """`size` slices of requests that have these many left, all of the fewest first."""
+    counts = [0] * len(left)
+    for index in sorted(range(len(left)), key=left.__getitem__):
+        counts[index] = min(left[index], size)
+        size -= counts[index]
+    return counts
 
 
 def _shares(left: Sequence[int], size: int) -> list[int]:

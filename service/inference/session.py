@@ -1,7 +1,9 @@
 """One ONNX Runtime session: opened for a device, checked against its contract, run in batches."""
 
 import hashlib
+import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +25,47 @@ GPU_SUFFIX = ".gpu.onnx"
 """A float16 graph beside the model (`python -m export gpu`), taken where CUDA runs."""
 
 
+MAX_LANES = 2
+"""Batches at once on a CPU; more were not measured."""
+
+
+@dataclass(frozen=True)
+class Threads:
+    """How a session uses the cores: batches at once, and the threads that ONNX Runtime is given.
+
+    Each run keeps the thread that calls it busy, and all share the `pool`'s others. Two batches,
+    a core each, label a fifth more slices than one on both, whose halves of an operator wait for
+    each other.
+    """
+
+    lanes: int
+    pool: int
+
+    @classmethod
+    def on(cls, provider: str, threads: int) -> "Threads":
+        """`threads` in all on a CPU, where 0 is one for each core; a GPU runs one batch."""
+        if provider != CPU_PROVIDER:
+            return cls(lanes=1, pool=threads)
+        threads = threads or _cores()
+        lanes = min(threads, MAX_LANES)
+        return cls(lanes, pool=threads - lanes + 1)
+
+
 class ModelSession:
-    """A loaded model on one device; runs take turns, since one already uses all of it."""
+    """A loaded model on one device; at most `lanes` runs at once, which use all of it."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, contract: ModelContract, sha256: str
+        self,
+        session: onnxruntime.InferenceSession,
+        contract: ModelContract,
+        sha256: str,
+        lanes: int = 1,
     ) -> None:
         self.contract = contract
         self.sha256 = sha256
+        self.lanes = lanes
         self._session = session
-        self._lock = threading.Lock()
+        self._free = threading.BoundedSemaphore(lanes)
 
     @classmethod
     def open(cls, path: Path, policy: DevicePolicy, threads: int = 0) -> "ModelSession":
@@ -44,10 +77,11 @@ class ModelSession:
         """
         providers = _providers(policy)
         data, providers = _read(path, providers)
-        session = _create(data, providers, threads)
+        shared = Threads.on(providers[0], threads)
+        session = _create(data, providers, shared.pool)
         if policy == "cuda" and session.get_providers()[0] != CUDA_PROVIDER:
             raise DeviceUnavailable(_why_no_cuda())
-        opened = cls(session, _contract(session), hashlib.sha256(data).hexdigest())
+        opened = cls(session, _contract(session), hashlib.sha256(data).hexdigest(), shared.lanes)
         _check_signature(session, opened.contract)
         opened._self_test()
         return opened
@@ -67,7 +101,7 @@ class ModelSession:
 
     def run(self, hu: NDArray[np.int16]) -> Labelled:
         """Label int16 Hounsfield units [slices, rows, columns, context]."""
-        with self._lock:
+        with self._free:
             labels, probability = self._session.run(OUTPUT_NAMES, {INPUT_NAME: hu})
         return Labelled(labels, probability)
 
@@ -86,6 +120,14 @@ class ModelSession:
                 f"Expected the self-test to give {test.liver_voxels} voxels of liver and "
                 f"{test.tumor_voxels} of tumour, found {liver} and {tumor}."
             )
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
 
 
 def _providers(policy: DevicePolicy) -> list[str]:

@@ -43,8 +43,8 @@ class Work:
     """The slices of one request, in the model's orientation.
 
     `read` gives a range of them as int16 Hounsfield units [slices, *shape], where `shape` is (rows,
-    columns, context); `write` takes their answer. Both are called from the thread that runs the
-    model, each slice once (after a failed batch, again), in order.
+    columns, context); `write` takes their answer. Both are called from the threads that run the
+    model, at the same time for different slices, each slice once (after a failed batch, again).
     """
 
     slices: int

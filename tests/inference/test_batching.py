@@ -24,7 +24,10 @@ class EchoModel:
     contract = make_contract()
     sha256, provider, device = "0" * 64, "Fake", "fake"
 
-    def __init__(self, before: Callable[[np.ndarray], None] = lambda hu: None) -> None:
+    def __init__(
+        self, before: Callable[[np.ndarray], None] = lambda hu: None, lanes: int = 1
+    ) -> None:
+        self.lanes = lanes
         self.batches: list[int] = []
         self._before = before
 
@@ -93,8 +96,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_each_caller_gets_its_own_answer(seed: int) -> None:
     """Random sizes, shapes, failures and cancels at once: the others are answered, batches fill."""
     rng = random.Random(seed)
-    model = EchoModel(lambda hu: time.sleep(0.001))
-    batcher = Batcher(model, batch_slices=8)
+    model = EchoModel(lambda hu: time.sleep(0.001), lanes=1 + seed % 3)
+    batcher = Batcher(model, batch_slices=8 * model.lanes)
     callers, broken, stopped = [], [], []
     with ThreadPoolExecutor(40) as pool:
         futures = {}
@@ -170,6 +173,46 @@ def test_a_single_image_does_not_wait_behind_a_volume(
     volume.check()
     assert batches_before == [2]
     np.testing.assert_array_equal(image.answer, image.hu[..., 0])
+
+
+def test_volumes_end_one_after_the_other() -> None:
+    """Of two volumes that wait the first is done when the second has most of its slices left."""
+    model = EchoModel(lambda hu: time.sleep(0.002))
+    batcher = Batcher(model, batch_slices=4)
+    first, second = Caller(1, 80), Caller(2, 80)
+    with ThreadPoolExecutor(2) as pool:
+        done = start(pool, batcher, first)
+        wait_for(lambda: bool(first.seen))
+        other = start(pool, batcher, second)
+        done.result(WAIT_S)
+        left = 80 - max((seen for seen, _ in second.seen), default=0)
+        other.result(WAIT_S)
+    batcher.close()
+    first.check()
+    second.check()
+    assert left > 40
+
+
+def test_no_volume_waits_for_all_images() -> None:
+    """A volume goes on although images never cease to come."""
+    model = EchoModel(lambda hu: time.sleep(0.001))
+    batcher = Batcher(model, batch_slices=2)
+    volume, ceased = Caller(0, 20), threading.Event()
+
+    def images(number: int) -> None:
+        while not ceased.is_set():
+            batcher.label(Caller(number, 1).work)
+
+    with ThreadPoolExecutor(9) as pool:
+        streams = [pool.submit(images, number) for number in range(1, 9)]
+        try:
+            start(pool, batcher, volume).result(WAIT_S)
+        finally:
+            ceased.set()
+        for stream in streams:
+            stream.result(WAIT_S)
+    batcher.close()
+    volume.check()
 
 
 def test_other_shapes_take_turns(gate: tuple[EchoModel, threading.Event, threading.Event]) -> None:
@@ -253,6 +296,17 @@ def test_shutdown_answers_everyone(
     assert all(isinstance(error, ShuttingDown) for error in errors)
     with pytest.raises(ShuttingDown):
         batcher.label(Caller(9, 1).work)
+
+
+def test_lanes_run_batches_at_once() -> None:
+    """Slices of one request run in as many batches at once as the model has lanes."""
+    together = threading.Barrier(3)
+    batcher = Batcher(EchoModel(lambda hu: together.wait(WAIT_S) and None, lanes=3), 6)
+    caller = Caller(1, 6)
+    batcher.label(caller.work)
+    caller.check()
+    assert [done for done, _ in caller.seen] == [2, 4, 6]
+    batcher.close()
 
 
 def test_nothing_to_label() -> None:

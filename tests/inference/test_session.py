@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from service.errors import DeviceUnavailable, InvalidModel
 from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelContract
-from service.inference.session import CPU_PROVIDER, CUDA_PROVIDER, ModelSession
+from service.inference.session import CPU_PROVIDER, CUDA_PROVIDER, ModelSession, Threads
 from service.phantom import abdomen_hu
 
 
@@ -63,6 +63,22 @@ def test_opens_and_labels(tmp_path: Path) -> None:
     assert labelled.labels.shape == (2, 3, 4)
     assert labelled.labels.dtype == np.uint8
     assert (labelled.labels == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("provider", "threads", "expected"),
+    [
+        (CPU_PROVIDER, 1, Threads(lanes=1, pool=1)),
+        (CPU_PROVIDER, 2, Threads(lanes=2, pool=1)),
+        (CPU_PROVIDER, 8, Threads(lanes=2, pool=7)),
+        (CUDA_PROVIDER, 8, Threads(lanes=1, pool=8)),
+    ],
+)
+def test_runs_at_once_and_their_threads_are_the_cores(
+    provider: str, threads: int, expected: Threads
+) -> None:
+    """The threads of all lanes and those that they share are as many as were asked for."""
+    assert Threads.on(provider, threads) == expected
 
 
 @pytest.mark.parametrize(
