@@ -212,7 +212,6 @@ def _fill_and_free(bench: Bench, server: Server, disk: Path, left_bytes: int) ->
     jobs = {}
     for study in bench.rng.sample(bench.studies, 3):
         jobs[accepted(create(server, study))] = study
-    time.sleep(bench.rng.uniform(0, 0.5))
     ballast = disk / "ballast"
     _fill(ballast, left_bytes)
     ready, refused = server.ask("GET", "/health/ready"), create(server, bench.studies[0])
@@ -220,7 +219,10 @@ def _fill_and_free(bench: Bench, server: Server, disk: Path, left_bytes: int) ->
         check(answer.status == 507, f"{what} is {answer.status} while the disk is full")
         check(answer.json()["code"] == "storage_full", f"{what} says {answer.json()['code']}")
     check(server.ask("GET", "/health/live").status == 200, "not live while the disk is full")
-    time.sleep(bench.rng.uniform(0.5, 2))
+    time.sleep(bench.rng.uniform(0.5, 3))
+    for job_id in jobs:
+        waits = server.ask("GET", f"{AT}/{job_id}").json()["status"] != "succeeded"
+        bench.count("jobs unfinished while the disk was full", waits)
     ballast.unlink()
     check(server.ask("GET", "/health/ready").status == 200, "not ready once there is room")
     finish(bench, server, disk, jobs)
