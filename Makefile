@@ -10,7 +10,12 @@ DEV := .venv-dev
 # The set of ONNX Runtime: `gpu` where an NVIDIA driver answers, else `cpu`.
 DEVICE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: serve test lint bench openapi lock clean
+# How long the checks of reliability run: `make fuzz` by requests, or by seconds where these are set.
+N ?= 10000
+SEED ?= 1
+SECONDS ?= 0
+
+.PHONY: serve test lint bench fuzz fault soak openapi lock clean
 
 serve: $(SERVE)/$(DEVICE)
 	$(SERVE)/bin/python -m service serve
@@ -28,6 +33,15 @@ bench: $(DEV)/installed
 	$(DEV)/bin/python -m benchmarks.service
 	$(DEV)/bin/python -m benchmarks.outside
 	$(DEV)/bin/python -m benchmarks.memory
+
+fuzz: $(DEV)/installed
+	PYTHONPATH=tests $(DEV)/bin/python -m reliability.fuzz --n $(N) --seed $(SEED) --seconds $(SECONDS)
+
+fault: $(DEV)/installed
+	PYTHONPATH=tests $(DEV)/bin/python -m reliability.fault --seed $(SEED) --seconds $(SECONDS)
+
+soak: $(DEV)/installed
+	PYTHONPATH=tests $(DEV)/bin/python -m reliability.soak --seconds $(SECONDS)
 
 openapi: $(DEV)/installed
 	$(DEV)/bin/python -m service openapi

@@ -197,9 +197,7 @@ def term_round(bench: Bench) -> None:
 def disk_round(bench: Bench) -> None:
     """A small disk fills while jobs run: 507 and not ready, nothing lost, and on it goes."""
     with bench.data_folder() as folder:
-        mount = (
-            f"mkdir -p {folder} && mount -t tmpfs -o size={DISK_MB}m none {folder} && exec \"$@\""
-        )
+        mount = f'mkdir -p {folder} && mount -t tmpfs -o size={DISK_MB}m none {folder} && exec "$@"'
         inside = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
         with Server.start(folder, prefix=inside, min_free_bytes=4 * 1024**2) as server:
             disk = Path(f"/proc/{server.process.pid}/root{folder}")
@@ -266,7 +264,9 @@ def raw_exchanges(png: bytes) -> Iterator[Raw]:
     """Lies about length, slow bodies, broken HTTP; each must end in moments."""
 
     def post(headers: str, *body: bytes) -> tuple[bytes, ...]:
-        start = "POST /v1/segment HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: image/png"
+        start = (
+            "POST /v1/segment HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: image/png"
+        )
         return (f"{start}\r\n{headers}\r\n\r\n".encode(), *body)
 
     size = len(png)
@@ -320,7 +320,9 @@ def try_raw(server: Server, raw: Raw) -> None:
     status = int(answer[9:12]) if answer[9:12].isdigit() else 0
     check(status in raw.statuses, f"{raw.name}: {status} instead of {raw.statuses}")
     if status >= 400:
-        check(b"\r\ncontent-type: application/problem+json\r\n" in answer, f"{raw.name}: no problem")
+        check(
+            b"\r\ncontent-type: application/problem+json\r\n" in answer, f"{raw.name}: no problem"
+        )
     check(seconds < 20, f"{raw.name}: {seconds:.0f} s")
 
 
@@ -356,7 +358,9 @@ def vanish(bench: Bench, server: Server) -> None:
                 connection.sendall(head + study.body[: int(share * len(study.body))])
                 time.sleep(bench.rng.uniform(0, 0.4))
                 if bench.rng.random() < 0.5:  # without a word, as a crash does
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0" + bytes(4))
+                    connection.setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0" + bytes(4)
+                    )
             bench.count("clients that left")
 
 
@@ -445,7 +449,8 @@ def main(
             name = list(ROUNDS)[rounds % len(ROUNDS)]
             _run_round(bench, name)
             rounds += 1
-    print(f"\n{rounds} rounds in {time.monotonic() - started:.0f} s\n\n| What | Count |\n| --- | --- |")
+    print(f"\n{rounds} rounds in {time.monotonic() - started:.0f} s")
+    print("\n| What | Count |\n| --- | --- |")
     for what, count in bench.counts.items():
         print(f"| {what} | {count} |")
     print("\nnothing wrong")

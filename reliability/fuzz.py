@@ -10,7 +10,6 @@ have done is made smaller, written to `reliability/corpus/`, and replayed by `ma
 """
 
 import hashlib
-import itertools
 import multiprocessing
 import random
 import resource
@@ -19,7 +18,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -29,27 +28,34 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.memory import resident_mb, reset_peak
+from benchmarks.memory import reset_peak, resident_mb
 from reliability.case import Case
 from reliability.judge import Verdict, judge
 from reliability.mutate import make_case
-from reliability.seeds import seeds
+from reliability.seeds import one_zip, seeds
 from service import logs
 from service.pipeline import Options
 
 CORPUS = Path(__file__).parent / "corpus"
 
-CPU_S = 10
-"""Of one request, in the decoders and encoders together; the slowest honest one takes under 2."""
 
-WALL_S = 60
-"""For one that sleeps; other work on the machine slows the others down."""
+@dataclass(frozen=True)
+class Bounds:
+    """Of one request, in the decoders and encoders together.
 
-PEAK_MB = 400
-"""Memory above idle that one request may take, under the limits of `judge.LIMITS`."""
+    The slowest honest ones, a thousand lesions of noise, take some 5 s of CPU. Time by the clock is
+    for one that sleeps; other work on the machine slows the others down. Memory counts above idle.
+    """
+
+    cpu_s: float = 10
+    wall_s: float = 60
+    peak_mb: float = 400
+
 
 ADDRESS_SPACE_BYTES = 2 * 1024**3
 """Above the worker's own: an allocation beyond it fails at once."""
+
+START_S = 120
 
 SHRINK_S = 20
 """For making one finding smaller."""
@@ -67,33 +73,43 @@ class Ended:
 class Worker:
     """A process that judges requests one by one; started anew after one that killed it."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, judge: Callable[[Case], Verdict] = judge, bounds: Bounds | None = None
+    ) -> None:
         self._context = multiprocessing.get_context("spawn")
+        self._judge, self._bounds = judge, bounds or Bounds()
         self._start()
 
     def _start(self) -> None:
         self._pipe, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=work, args=(theirs,), daemon=True)
+        self._process = self._context.Process(
+            target=work, args=(theirs, self._judge, self._bounds.cpu_s), daemon=True
+        )
         self._process.start()
         theirs.close()
+        if not self._pipe.poll(START_S) or self._pipe.recv() is not None:
+            raise TimeoutError(f"a worker did not start within {START_S} s")
 
     def judge(self, case: Case) -> Ended:
         """The worker's verdict, or what became of the worker."""
         try:
             self._pipe.send(case)
-            if self._pipe.poll(WALL_S):
+            if self._pipe.poll(self._bounds.wall_s):
                 ended: Ended = self._pipe.recv()
-                if ended.peak_mb > PEAK_MB:
-                    return replace(ended, verdict=Verdict("memory", f"over {PEAK_MB} MB"))
+                if ended.peak_mb > self._bounds.peak_mb:
+                    finding = f"over {self._bounds.peak_mb:g} MB"
+                    return replace(ended, verdict=Verdict("memory", finding))
                 return ended
-            finding = f"no end within {WALL_S} s"
+            finding = f"no end within {self._bounds.wall_s:g} s"
         except (EOFError, ConnectionError):
             finding = ""
         self.close()
         code = self._process.exitcode
         if not finding:
             killed_for_time = code == -signal.SIGPROF
-            finding = f"over {CPU_S} s of CPU" if killed_for_time else f"exit code {code}"
+            finding = (
+                f"over {self._bounds.cpu_s:g} s of CPU" if killed_for_time else f"exit code {code}"
+            )
         self._start()
         return Ended(Verdict("crash", finding))
 
@@ -106,18 +122,19 @@ class Worker:
             self._process.join()
 
 
-def work(pipe: Connection) -> None:
+def work(pipe: Connection, judge: Callable[[Case], Verdict], cpu_s: float) -> None:
     """Judge requests until the pipe closes."""
     logs.configure()
     idle_mb = _bounded()
     own = multiprocessing.current_process().pid or 0
+    pipe.send(None)  # begun
     while True:
         try:
             case: Case = pipe.recv()
         except EOFError:
             return
         reset_peak(own)
-        signal.setitimer(signal.ITIMER_PROF, CPU_S)
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)
         started = time.perf_counter()
         verdict = judge(case)
         seconds = time.perf_counter() - started
@@ -128,7 +145,7 @@ def work(pipe: Connection) -> None:
 def _bounded() -> float:
     """Bound this process's address space, and give the memory it takes idle, in MB."""
     own = multiprocessing.current_process().pid or 0
-    judge(Case("warm up", seeds()["zip of dicom"], Options(), "threshold"))
+    judge(Case("warm up", one_zip(), Options(), "threshold"))
     virtual = int(resident_mb(own, "VmSize") * 1e6)
     resource.setrlimit(resource.RLIMIT_AS, (virtual + ADDRESS_SPACE_BYTES,) * 2)
     return resident_mb(own, "VmRSS")
@@ -243,8 +260,8 @@ def _smaller(case: Case) -> Iterator[Case]:
         for index in range(len(files)):
             yield replace(case, files=files[:index] + files[index + 1 :])
     for index, data in enumerate(files):
-        for parts in itertools.takewhile(lambda parts: len(data) >= 8 * parts, (2, 4, 8, 16)):
-            size = len(data) // parts
+        for parts in (2, 4, 8, 16):
+            size = max(len(data) // parts, 1)
             for at in range(0, len(data), size):
                 less = data[:at] + data[at + size :]
                 yield replace(case, files=(*files[:index], less, *files[index + 1 :]))

@@ -22,7 +22,7 @@ LIMITS = Settings(
 )
 """Small enough that what passes them is answered in moments."""
 
-_SECRETS = tuple(word.encode() for word in ("Phantom", "Petra", PHANTOM_NAME))
+_SECRETS = tuple(word.encode() for word in (PHANTOM_NAME, "Phantom", "Petra"))
 """Text of the seeds' headers; modalities and UIDs may be named, these may not."""
 
 

@@ -131,9 +131,7 @@ def _options(rng: random.Random) -> Options:
     )
 
 
-def _damaged(
-    rng: random.Random, data: bytes, seeds: Mapping[str, Files], steps: int
-) -> bytes:
+def _damaged(rng: random.Random, data: bytes, seeds: Mapping[str, Files], steps: int) -> bytes:
     for _ in range(steps):
         known = BY_KIND.get(sniff(data))
         if known is not None and rng.random() < 0.65:

@@ -41,8 +41,17 @@ _OTHER_FILES = ("CT_small.dcm", "MR_small.dcm", "JPGExtended.dcm", "image_dfl.dc
 
 def seeds() -> dict[str, Files]:
     """Requests by name, each a tuple of files; the same at every call."""
-    volume = Phantom.draw(7).sample(SLICES, SIZE_PX, noise_hu=0)[0]
+    volume = _phantom()
     return {**_dicom(volume), **_nifti(volume), **_images(volume), **_containers(volume)}
+
+
+def one_zip() -> Files:
+    """One of them, made at once: to try whether everything is there."""
+    return (zip_of(_named_slices(_phantom())),)
+
+
+def _phantom() -> Volume:
+    return Phantom.draw(7).sample(SLICES, SIZE_PX, noise_hu=0)[0]
 
 
 def _slices(volume: Volume, seed: int = 0) -> list[Dataset]:
@@ -75,9 +84,7 @@ def _dicom(volume: Volume) -> dict[str, Files]:
         _slices(volume), generate_uid(entropy_srcs=["legacy series"]), 1,
         generate_uid(entropy_srcs=["legacy instance"]), 1,
     )  # fmt: skip
-    for keyword in ("InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime"):
-        if keyword in legacy:  # when it was made
-            setattr(legacy, keyword, "20200102" if keyword.endswith("Date") else "030405")
+    _date(legacy)
     made["dicom legacy converted"] = (to_bytes(legacy),)
     made["dicom two series"] = (
         *(to_bytes(dataset) for dataset in _slices(volume)),
@@ -86,6 +93,15 @@ def _dicom(volume: Volume) -> dict[str, Files]:
     for name in _OTHER_FILES:
         made[f"dicom {name}"] = (Path(str(get_testdata_file(name, download=False))).read_bytes(),)
     return made
+
+
+def _date(made: Dataset) -> None:
+    """Put a fixed date and UID where a library puts the time of writing and random ones."""
+    for element in made.iterall():
+        if element.VR in ("DA", "TM", "DT"):
+            element.value = {"DA": "20200102", "TM": "030405", "DT": "20200102030405"}[element.VR]
+        elif element.keyword == "DimensionOrganizationUID":
+            element.value = generate_uid(entropy_srcs=["dimensions"])
 
 
 def _native(volume: Volume, syntax: str) -> Files:
@@ -164,10 +180,7 @@ def _images(volume: Volume) -> dict[str, Files]:
     grey = np.clip((hu + 40.0) * 1.275, 0, 255).astype(np.uint8)
     deep = (hu + 1024).astype(np.uint16)
     color = np.dstack([grey[2]] * 3)
-    made = {
-        f"image {name}": (picture(grey[2], name),)
-        for name in ("PNG", "JPEG", "TIFF", "BMP")
-    }
+    made = {f"image {name}": (picture(grey[2], name),) for name in ("PNG", "JPEG", "TIFF", "BMP")}
     made |= {
         f"image TIFF {compression}": (_tiff_pages(grey, compression),)
         for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
@@ -200,11 +213,7 @@ def _palette(grey: np.ndarray) -> bytes:
 
 
 def _containers(volume: Volume) -> dict[str, Files]:
-    files: Mapping[str, bytes] = {
-        f"{PHANTOM_NAME}/{index}.dcm": to_bytes(dataset)
-        for index, dataset in enumerate(_slices(volume))
-    }
-    plain = nifti_bytes(volume)
+    files, plain = _named_slices(volume), nifti_bytes(volume)
     return {
         "zip of dicom": (zip_of(files),),
         "zip of dicom, stored": (zip_of(files, zipfile.ZIP_STORED),),
@@ -212,6 +221,13 @@ def _containers(volume: Volume) -> dict[str, Files]:
         "tar.gz of dicom": (gzip.compress(tar_named(files), mtime=0),),
         "tar.bz2 of dicom": (bz2.compress(tar_named(files)),),
         "zip of nifti gz": (zip_of({PHANTOM_NAME: gzip.compress(plain, mtime=0)}),),
+    }
+
+
+def _named_slices(volume: Volume) -> dict[str, bytes]:
+    return {
+        f"{PHANTOM_NAME}/{index}.dcm": to_bytes(dataset)
+        for index, dataset in enumerate(_slices(volume))
     }
 
 

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from multiprocessing.connection import Connection
@@ -100,7 +100,7 @@ class Soak:
         check(found == expected, f"{study.name}: other numbers than at first")
 
 
-def stateless(soak: Soak, rng: random.Random) -> None:
+def stateless(soak: Soak, _: random.Random) -> None:
     """A picture, answered in the response."""
     study = soak.small[-1]
     answer = soak.ask("POST", "/v1/segment", study.body, study.media_type)
@@ -215,9 +215,10 @@ class Footprint:
 
 
 def main(
-    seconds: Annotated[int, typer.Option(min=20, help="of load")] = 60,
+    seconds: Annotated[int, typer.Option(help="of load; 0: a minute")] = 0,
 ) -> None:
     """Load the service, print what was seen, and end with 1 where anything was wrong."""
+    seconds = seconds or 60
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         with Server.start(data) as server:
@@ -274,19 +275,24 @@ def _load(soak: Soak, seconds: int) -> tuple[list[float], list[Footprint]]:
 
 def _settled(soak: Soak, data: Path, samples: list[Footprint]) -> None:
     """Nothing is left of the load but caches."""
-    quarter = len(samples) // 4
-    early, late = samples[quarter : 2 * quarter], samples[-quarter:]
-    for name, most in (("resident_mb", GROWN_MB), ("threads", GROWN_THREADS),
-                       ("files", GROWN_FILES)):  # fmt: skip
-        before, after = (median(getattr(item, name) for item in group) for group in (early, late))
-        soak.counts[f"{name}, second quarter"] = round(before)
-        soak.counts[f"{name}, last quarter"] = round(after)
-        check(after - before <= most, f"{name} grew from {before:.0f} to {after:.0f}")
+    _check_growth(samples, soak.counts)
     check(soak.ask("GET", AT).json()["items"] == [], "segmentations are left")
     left = [path for path in (data / "segmentations").rglob("*") if path.is_file()]
     left += list((data / "uploads").iterdir())
     check(not left, f"files are left: {[path.name for path in left]}")
     _metrics_agree(soak)
+
+
+def _check_growth(samples: list[Footprint], counts: MutableMapping[str, int]) -> None:
+    """Compare the medians of the second quarter and of the last."""
+    quarter = len(samples) // 4
+    early, late = samples[quarter : 2 * quarter], samples[-quarter:]
+    for name, most in (("resident_mb", GROWN_MB), ("threads", GROWN_THREADS),
+                       ("files", GROWN_FILES)):  # fmt: skip
+        before, after = (median(getattr(item, name) for item in group) for group in (early, late))
+        counts[f"{name}, second quarter"] = round(before)
+        counts[f"{name}, last quarter"] = round(after)
+        check(after - before <= most, f"{name} grew from {before:.0f} to {after:.0f}")
 
 
 def _metrics_agree(soak: Soak) -> None:

@@ -51,12 +51,9 @@ def _plain(name: str, media_type: str, body: bytes) -> Study:
 
 def _form(name: str, files: Files) -> Study:
     boundary = uuid.uuid4().hex
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="f"\r\n\r\n'.encode()
-        + data
-        + b"\r\n"
-        for data in files
-    ]
+    disposition = 'Content-Disposition: form-data; name="files"; filename="f"'
+    head = f"--{boundary}\r\n{disposition}\r\n\r\n".encode()
+    parts = [head + data + b"\r\n" for data in files]
     body = b"".join(parts) + f"--{boundary}--\r\n".encode()
     return Study(name, f"multipart/form-data; boundary={boundary}", body, files)
 

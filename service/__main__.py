@@ -173,7 +173,7 @@ def openapi(
 
 
 def _collect_rarely() -> None:
-    """Let full garbage collections be rare, and leave out of them what lives as long as the process.
+    """Let full garbage collections be rare, and leave out of them what lives for ever.
 
     A collection holds every thread, and goes over all objects: while headers of a series are read
     and a SEG is made of them there were 15 of up to 0.5 s, in which nobody got an answer. What dies
