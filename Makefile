@@ -12,6 +12,7 @@ BENCH := .venv-bench
 # The set of ONNX Runtime: `gpu` where an NVIDIA driver answers, else `cpu`.
 DEVICE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
+# How long the checks of reliability run: `make fuzz` by inputs, or by seconds where these are set.
 N ?= 10000
 SEED ?= 1
 SECONDS ?= 0

@@ -1,5 +1,7 @@
 """Command line: `python -m service serve | segment | phantom | openapi`."""
 
+import ctypes
+import gc
 import ipaddress
 import json
 import os
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 OPENAPI_FILE = Path(__file__).parent.parent / "openapi" / "openapi.json"
+
+_M_ARENA_MAX = -8
+"""glibc's malloc.h."""
 
 DRAIN_S = 30
 """How long running requests may take to end after SIGTERM."""
@@ -60,6 +65,8 @@ def serve() -> None:
                 application.state.resources.drain()
             super().handle_exit(sig, frame)
 
+    _share_arenas()
+    _collect_rarely()
     # The server sends itself the signal once more after an orderly end: that is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     Server(
@@ -166,6 +173,29 @@ def openapi(
 
     document = create_app(Settings()).openapi()
     out.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _collect_rarely() -> None:
+    """Let full garbage collections be rare, and leave out of them what lives for ever.
+
+    A collection holds every thread, and goes over all objects: while headers of a series are read
+    and a SEG is made of them there were 15 of up to 0.5 s, in which nobody got an answer. What dies
+    in cycles is little, some 2,000 small objects a series, and most of that dies young.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 100)
+
+
+def _share_arenas() -> None:
+    """Let all threads allocate from two pools of the C library, where it has such.
+
+    It gives each of some 40 threads one of its own, and each keeps what its largest volume took:
+    under mixed load that came to 920 MB, with two pools to 640 MB.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
 
 
 def _settings() -> Settings:

@@ -1,0 +1,71 @@
+"""The checks of `make fault` and `make soak` fail when they should."""
+
+import random
+import socketserver
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from reliability.fault import Raw, _fill, metric, raw_exchanges, try_raw
+from reliability.process import Wrong
+from reliability.soak import Footprint, _check_growth
+from reliability.studies import studies
+
+
+class Echo(socketserver.BaseRequestHandler):
+    """Answers anything with 200 and no problem document."""
+
+    def handle(self) -> None:
+        self.request.recv(65536)
+        self.request.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+
+def test_a_wrong_status_is_seen() -> None:
+    """A server that says 200 to everything fails all that expects a refusal."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = SimpleNamespace(port=server.server_address[1])
+        try_raw(here, Raw("any", (b"GET",), (200,)))
+        with pytest.raises(Wrong, match="200 instead of"):
+            try_raw(here, Raw("any", (b"GET",), (400,)))
+        server.shutdown()
+
+
+def test_bad_requests_differ() -> None:
+    """Each of them has a name of its own, and some are good ones."""
+    made = list(raw_exchanges(studies(3, 32)[-1].body))
+    assert len({raw.name for raw in made}) == len(made) > 30
+    assert any(raw.statuses == (200,) for raw in made)
+
+
+def test_metric() -> None:
+    """A value by its whole name."""
+    text = "# TYPE lts_a gauge\nlts_ab 2.0\nlts_a 3.0\n"
+    assert metric(text, "lts_a") == 3
+    with pytest.raises(StopIteration):
+        metric(text, "lts_b")
+
+
+def test_fill_leaves_what_it_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ballast grows until only so many bytes are free."""
+    size = 5_000_000
+    usage = lambda _: SimpleNamespace(free=size - (tmp_path / "b").stat().st_size)  # noqa: E731
+    monkeypatch.setattr("reliability.fault.shutil.disk_usage", usage)
+    _fill(tmp_path / "b", 1000)
+    assert (tmp_path / "b").stat().st_size == size - 1000
+
+
+@pytest.mark.parametrize("grown", ["resident_mb", "threads", "files"])
+def test_growth_is_seen(grown: str) -> None:
+    """A process that holds more and more fails; one that jitters does not."""
+    rng = random.Random(1)
+    steady = [Footprint(500 + rng.uniform(0, 20), 30, 30 + rng.randrange(3)) for _ in range(40)]
+    _check_growth(steady, {})
+    growing = [
+        Footprint(**{**vars(item), grown: getattr(item, grown) + 10 * number})
+        for number, item in enumerate(steady)
+    ]
+    with pytest.raises(Wrong, match=f"{grown} grew"):
+        _check_growth(growing, {})
