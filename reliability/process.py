@@ -62,7 +62,7 @@ class Server:
         with log.open("ab") as sink:
             process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=sink)
         try:
-            wait_until_ready(process, f"http://127.0.0.1:{port}")
+            wait_until_ready(process, f"http://127.0.0.1:{port}/health/ready")
         except BaseException:
             process.kill()
             process.wait()
