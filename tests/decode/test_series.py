@@ -232,6 +232,21 @@ def test_padding_range(clean_volume: Volume, options: DecodeOptions) -> None:
     assert (found[:, 3] == 4101 - 1024).all()
 
 
+@pytest.mark.parametrize(("value", "limit"), [(63536, -1500), (-2000, 64036), (64036, 63536)])
+def test_padding_range_of_signed_pixels(
+    clean_volume: Volume, options: DecodeOptions, value: int, limit: int
+) -> None:
+    """Each end of the range may be written signed or as its bits, and either may come first."""
+    (dataset,) = series(clean_volume[:1])
+    hu = np.array(clean_volume.array[0])
+    hu[0], hu[1], hu[2] = -2000, -1500, 30
+    dataset.PixelRepresentation, dataset.RescaleIntercept = 1, 0
+    dataset.PixelData = hu.astype("<i2").tobytes()
+    dataset.add_new("PixelPaddingValue", "SS" if value < 0 else "US", value)
+    dataset.add_new("PixelPaddingRangeLimit", "SS" if limit < 0 else "US", limit)
+    assert np.array_equal(read([dataset], options).volume.array[0], np.maximum(hu, -1024))
+
+
 def _zero_bits(dataset: Dataset) -> None:
     dataset.BitsStored, dataset.HighBit = 0, -1 % 65536
 
@@ -242,6 +257,18 @@ def _packed(dataset: Dataset) -> None:
 
 def _density(dataset: Dataset) -> None:
     dataset.RescaleType = "ED"
+
+
+def _no_slope(dataset: Dataset) -> None:
+    dataset.RescaleSlope = 0
+
+
+def _endless_slope(dataset: Dataset) -> None:
+    dataset.RescaleSlope = "1e300"
+
+
+def _endless_intercept(dataset: Dataset) -> None:
+    dataset.RescaleIntercept = "-1e39"
 
 
 def _zero_rows(dataset: Dataset) -> None:
@@ -259,6 +286,9 @@ def _nan_position(dataset: Dataset) -> None:
         (_zero_bits, UnsupportedPixels),
         (_packed, UnsupportedPixels),
         (_density, UnsupportedPixels),
+        (_no_slope, UnsupportedPixels),
+        (_endless_slope, UnsupportedPixels),
+        (_endless_intercept, UnsupportedPixels),
         (_zero_rows, UnreadableFile),
         (_nan_position, NoGeometry),
     ],
