@@ -250,7 +250,8 @@ def _slice_spacing_mm(
     for index in np.flatnonzero(steps < _SAME_POSITION_MM).tolist():
         raise DuplicateSlices(
             f"Expected one slice at each position, found slices {planes[index].number} and "
-            f"{planes[index + 1].number} at the same one."
+            f"{planes[index + 1].number} at the same one. Send one of them only, and phases "
+            "one at a time."
         )
     problem = _tilt(planes, normal) or _unevenness(planes, steps)
     if problem is not None:

@@ -177,6 +177,49 @@ def test_phases_in_one_series(clean_volume: Volume, options: DecodeOptions, keyw
     assert "7 (5 slices) was segmented" in scan.notices[0].message
 
 
+@pytest.mark.parametrize("offset_mm", [0.02, 0.5])
+def test_phases_that_begin_apart(
+    clean_volume: Volume, options: DecodeOptions, offset_mm: float
+) -> None:
+    """Phases a little apart are phases too: resample does not weave them into one volume."""
+    first, second = series(clean_volume[:6]), series(clean_volume[:6], seed=2)
+    for dataset in second:
+        dataset.ImagePositionPatient[2] += offset_mm
+        dataset.AcquisitionNumber = 2
+        dataset.SeriesInstanceUID = first[0].SeriesInstanceUID
+        dataset.StudyInstanceUID = first[0].StudyInstanceUID
+        dataset.FrameOfReferenceUID = first[0].FrameOfReferenceUID
+    for resample in (False, True):
+        scan = read([*second, *first], replace(options, resample=resample))
+        assert scan.volume.spatial_shape[0] == 6
+        assert codes(scan) == ["other_acquisitions"]
+        assert np.array_equal(scan.volume.array, clean_volume[:6].array)
+
+
+@pytest.mark.parametrize("slices_each", [1, 2])
+def test_a_slice_taken_twice_of_many_acquisitions(
+    clean_volume: Volume, options: DecodeOptions, slices_each: int
+) -> None:
+    """Scanned step by step each slice has an acquisition of its own: none of them is the scan."""
+    datasets = series(clean_volume[:12])
+    for index, dataset in enumerate(datasets):
+        dataset.AcquisitionNumber = index // slices_each
+    again = stranger(clean_volume, datasets)
+    again.AcquisitionNumber = 99
+    with pytest.raises(DuplicateSlices, match=r"slices 1 and 99 .* one at a time"):
+        read([*datasets, again], options)
+
+
+def test_acquisitions_that_take_turns(clean_volume: Volume, options: DecodeOptions) -> None:
+    """Each between the slices of the other, evenly: one volume."""
+    datasets = series(clean_volume[:8])
+    for dataset in datasets[::2]:
+        dataset.AcquisitionNumber = 2
+    scan = read(datasets, options)
+    assert scan.volume.spatial_shape[0] == 8
+    assert codes(scan) == []
+
+
 def test_acquisitions_one_after_the_other(clean_volume: Volume, options: DecodeOptions) -> None:
     """Two acquisitions that continue each other are one volume."""
     datasets = series(clean_volume[:8])
@@ -185,6 +228,37 @@ def test_acquisitions_one_after_the_other(clean_volume: Volume, options: DecodeO
     scan = read(datasets, options)
     assert scan.volume.spatial_shape[0] == 8
     assert codes(scan) == []
+
+
+def test_the_main_series_begins_with_a_scout(clean_volume: Volume, options: DecodeOptions) -> None:
+    """What most of its images are makes a series axial, not the first file."""
+    main, small = series(clean_volume[:8]), series(clean_volume[:4], seed=2)
+    scout = stranger(clean_volume, main)
+    _coronal(scout)
+    scan = read([scout, *main, *small], options)
+    assert scan.volume.spatial_shape[0] == 8
+    assert sorted(codes(scan)) == ["objects_left_out", "other_series"]
+
+
+def test_grey_before_colour(clean_volume: Volume, options: DecodeOptions) -> None:
+    """A larger series of coloured maps does not stand in the way of the CT."""
+    maps, small = series(clean_volume[:8]), series(clean_volume[:4], seed=2)
+    for dataset in maps:
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
+    scan = read([*maps, *small], options)
+    assert scan.volume.spatial_shape[0] == 4
+    assert codes(scan) == ["other_series"]
+    with pytest.raises(UnsupportedPixels, match="one sample"):
+        read(maps, options)
+
+
+def test_localisers_only(clean_volume: Volume, options: DecodeOptions) -> None:
+    """The refusal says what they are."""
+    datasets = series(clean_volume[:2])
+    for dataset in datasets:
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    with pytest.raises(NoCtSeries, match="localisers or dose screens only"):
+        read(datasets, options)
 
 
 def test_thinnest_of_equal_series(clean_volume: Volume, options: DecodeOptions) -> None:
