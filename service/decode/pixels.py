@@ -176,15 +176,17 @@ def _meaning(item: Slice, allocated: int) -> _Meaning:
 def _padding(header: Dataset, allocated: int, signed: bool) -> tuple[int, ...]:
     """Both ends of what is padding, PixelPaddingValue to its limit (PS3.3 C.7.5.1.1.2).
 
-    They are taken as bits: some write 63536 where signed pixels hold -2000.
+    They are taken as bits: some write 63536 where signed pixels hold -2000. Both elements have 16,
+    so that what does not fit into pixels of 8 is none of their values.
     """
     value = numbers(header, "PixelPaddingValue", 1)
     if value is None:
         return ()
     limit = numbers(header, "PixelPaddingRangeLimit", 1)
-    half = 1 << (allocated - 1) if signed else 0
+    bits = max(allocated, 16)
+    half = 1 << (bits - 1) if signed else 0
     ends = value[0], (value if limit is None else limit)[0]
-    return tuple(sorted((int(end) + half) % (1 << allocated) - half for end in ends))
+    return tuple(sorted((int(end) + half) % (1 << bits) - half for end in ends))
 
 
 def _integer(item: Slice, keyword: str, absent: int) -> int:

@@ -321,6 +321,18 @@ def test_padding_range_of_signed_pixels(
     assert np.array_equal(read([dataset], options).volume.array[0], np.maximum(hu, -1024))
 
 
+def test_padding_that_eight_bits_cannot_hold(clean_volume: Volume, options: DecodeOptions) -> None:
+    """A value outside the pixels' range is none of them: 48 is not -2000."""
+    (dataset,) = series(clean_volume[:1])
+    stored = np.tile(np.arange(0, 192, 2, dtype=np.uint8), (96, 1))
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.RescaleSlope, dataset.RescaleIntercept = 7, 10, -1000
+    dataset.PixelData = stored.tobytes()
+    dataset.add_new("PixelPaddingValue", "SS", -2000)
+    found = read([dataset], options).volume.array[0]
+    assert np.array_equal(found, stored.astype(int) * 10 - 1000)
+
+
 def _zero_bits(dataset: Dataset) -> None:
     dataset.BitsStored, dataset.HighBit = 0, -1 % 65536
 
