@@ -365,6 +365,18 @@ def _nan_position(dataset: Dataset) -> None:
     dataset["ImagePositionPatient"]._value = ["nan", "0", "0"]
 
 
+def _endless_position(dataset: Dataset) -> None:
+    dataset.ImagePositionPatient = ["1e300", "0", "0"]
+
+
+def _far_away(dataset: Dataset) -> None:
+    dataset.ImagePositionPatient = ["0", "0", "1e7"]
+
+
+def _endless_cosines(dataset: Dataset) -> None:
+    dataset.ImageOrientationPatient = ["1e200"] * 6
+
+
 @pytest.mark.filterwarnings("ignore")  # pydicom's own, of the values that this test is about
 @pytest.mark.parametrize(
     ("damage", "error"),
@@ -377,6 +389,9 @@ def _nan_position(dataset: Dataset) -> None:
         (_endless_intercept, UnsupportedPixels),
         (_zero_rows, UnreadableFile),
         (_nan_position, NoGeometry),
+        (_endless_position, NoGeometry),
+        (_far_away, NoGeometry),
+        (_endless_cosines, NoGeometry),
     ],
 )
 def test_one_bad_header(
