@@ -33,6 +33,9 @@ SPACING_MM = (0.01, 100.0)
 
 SourceFormat = Literal["dicom", "nifti", "png", "jpeg", "tiff", "bmp"]
 
+LengthUnit = Literal["meter", "mm", "micron"]
+"""As nibabel names those of NIfTI."""
+
 Affine = NDArray[np.float64]
 
 Point = tuple[float, float, float]
@@ -95,10 +98,13 @@ class NiftiGrid:
     """A NIfTI file's own grid, so that a mask can be written on exactly that grid.
 
     The volume is the file's array [i, j, k] transposed to [k, j, i], with k reversed where
-    `reversed_slices`.
+    `reversed_slices`. `affine_ras` is in the file's own `unit`; it means nothing, and each reader
+    puts another in its place, where the file is not `placed` by a sform or qform.
     """
 
     affine_ras: Affine
+    unit: LengthUnit
+    placed: bool
     reversed_slices: bool
     shape: tuple[int, ...]
 

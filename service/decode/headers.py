@@ -32,6 +32,9 @@ _NUMERIC = {"DS", "IS", "US", "SS"}
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
+_LARGEST = 1e12
+"""Of any number that is used: far above all that mean something, and their products are finite."""
+
 _KEYWORDS = (
     # who and when, for the results
     "SpecificCharacterSet", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate",
@@ -130,7 +133,7 @@ def value(header: Dataset, keyword: str) -> object:
 
 
 def numbers(header: Dataset, keyword: str, count: int) -> NDArray[np.float64] | None:
-    """A numeric attribute of `count` finite values, None where it is absent or anything else.
+    """A numeric attribute of `count` usable values, None where it is absent or anything else.
 
     The array is read-only.
     """
@@ -169,7 +172,7 @@ def _finite(found: object) -> NDArray[np.float64] | None:
     except (TypeError, ValueError):
         return None
     values.flags.writeable = False
-    return values if np.isfinite(values).all() else None
+    return values if (np.abs(values) <= _LARGEST).all() else None  # false for NaN too
 
 
 def words(header: Dataset, keyword: str) -> list[str]:

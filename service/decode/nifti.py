@@ -15,14 +15,17 @@ from service.notices import Notice
 from service.volume import (
     SPACING_MM,
     Affine,
+    LengthUnit,
     NiftiGrid,
     Scan,
     SourceReference,
     is_spacing,
 )
 
-_MM = {1: 1000.0, 3: 0.001}
-"""Of the codes for metre and micrometre, the lower three bits of xyzt_units."""
+_UNITS: dict[int, LengthUnit] = {1: "meter", 3: "micron"}
+"""By the lower three bits of xyzt_units; everything else is taken as millimetres."""
+
+_MM: dict[LengthUnit, float] = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 _MOST_DIMENSIONS = 7
 
@@ -50,7 +53,7 @@ class _Header:
     slope: float
     intercept: float
     affine_ras: Affine
-    mm_per_unit: float
+    unit: LengthUnit
     knows_orientation: bool
 
 
@@ -77,7 +80,13 @@ def read(data: bytes, options: DecodeOptions) -> Scan:
         format="nifti",
         pixel_spacing_mm=(float(spacing[1]), float(spacing[2])),
         slice_spacing_mm=float(spacing[0]) if slice_is_known else None,
-        grid=NiftiGrid(header.affine_ras, reversed_slices, header.file_shape),
+        grid=NiftiGrid(
+            affine_ras=header.affine_ras,
+            unit=header.unit,
+            placed=header.knows_orientation,
+            reversed_slices=reversed_slices,
+            shape=header.file_shape,
+        ),
     )
     return Scan(volume, source, (*_notices(header, slice_is_known), *about_range))
 
@@ -110,7 +119,7 @@ def _header(data: bytes, max_voxels: int) -> _Header:
         slope=slope,
         intercept=intercept,
         affine_ras=_affine_ras(fields),
-        mm_per_unit=_MM.get(int(fields["xyzt_units"]) % 8, 1.0),
+        unit=_UNITS.get(int(fields["xyzt_units"]) % 8, "mm"),
         knows_orientation=int(fields["sform_code"]) > 0 or int(fields["qform_code"]) > 0,
     )
 
@@ -168,6 +177,8 @@ def _scaling(fields: nibabel.Nifti1Header) -> tuple[float, float]:
 
 
 def _affine_ras(fields: nibabel.Nifti1Header) -> Affine:
+    # By the standard everything but a negative number stands for a right-handed qform.
+    fields["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1
     try:
         with np.errstate(all="ignore"):
             affine = np.asarray(fields.get_best_affine(), dtype=np.float64)
@@ -218,7 +229,7 @@ def _in_mm(header: _Header) -> Affine:
     Many files name a unit that they do not use, so the unit counts only where millimetres cannot be
     right.
     """
-    affine, factor = header.affine_ras, header.mm_per_unit
+    affine, factor = header.affine_ras, _MM[header.unit]
     scaled = np.diag([factor, factor, factor, 1.0]) @ affine
     plausible = [is_spacing(np.linalg.norm(each[:3, :2], axis=0)) for each in (affine, scaled)]
     return scaled if plausible == [False, True] else affine

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 from pydicom.encaps import generate_fragments, generate_frames
 from pydicom.uid import UID, ExplicitVRBigEndian
 
@@ -22,17 +23,20 @@ _TABLE_BITS = 16
 _NOT_HOUNSFIELD = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
 """Terms of RescaleType (PS3.3 C.11.1.1.2) whose values are no Hounsfield units."""
 
+_HIGHEST_RESCALE = 1e6
+"""Of a slope or an intercept: far more than any scale of CT values, far less than overflows."""
+
 
 @dataclass(frozen=True)
 class _Meaning:
-    """How a stored pattern of bits becomes HU; `padding` is a value, or both ends of a range."""
+    """How a stored pattern of bits becomes HU; `padding` is both ends of a range, or nothing."""
 
     slope: float
     intercept: float
     bits_allocated: int
     bits_stored: int
     signed: bool
-    padding: tuple[float, ...]
+    padding: tuple[int, ...]
 
 
 def hounsfield_units(slices: Sequence[Slice]) -> NDArray[np.int16]:
@@ -149,21 +153,40 @@ def _meaning(item: Slice, allocated: int) -> _Meaning:
     slope, intercept = numbers(header, "RescaleSlope", 1), numbers(header, "RescaleIntercept", 1)
     if slope is None or intercept is None:
         raise UnsupportedPixels(f"Expected RescaleSlope and RescaleIntercept in slice {number}.")
+    if slope[0] == 0 or max(abs(slope[0]), abs(intercept[0])) > _HIGHEST_RESCALE:
+        raise UnsupportedPixels(
+            "Expected RescaleSlope and RescaleIntercept that give Hounsfield units, found others "
+            f"in slice {number}."
+        )
     if unit := _NOT_HOUNSFIELD.intersection(words(header, "RescaleType")):
         raise UnsupportedPixels(
             f"Expected Hounsfield units, found RescaleType {min(unit)} in slice {number}."
         )
-    padding = numbers(header, "PixelPaddingValue", 1)
-    limit = numbers(header, "PixelPaddingRangeLimit", 1)
-    ends = [] if padding is None else [end[0] for end in (padding, limit) if end is not None]
+    signed = _integer(item, "PixelRepresentation", 0) == 1
     return _Meaning(
         slope=float(slope[0]),
         intercept=float(intercept[0]),
         bits_allocated=allocated,
         bits_stored=stored,
-        signed=_integer(item, "PixelRepresentation", 0) == 1,
-        padding=tuple(float(end) for end in ends),
+        signed=signed,
+        padding=_padding(header, allocated, signed),
     )
+
+
+def _padding(header: Dataset, allocated: int, signed: bool) -> tuple[int, ...]:
+    """Both ends of what is padding, PixelPaddingValue to its limit (PS3.3 C.7.5.1.1.2).
+
+    They are taken as bits: some write 63536 where signed pixels hold -2000. Both elements have 16,
+    so that what does not fit into pixels of 8 is none of their values.
+    """
+    value = numbers(header, "PixelPaddingValue", 1)
+    if value is None:
+        return ()
+    limit = numbers(header, "PixelPaddingRangeLimit", 1)
+    bits = max(allocated, 16)
+    half = 1 << (bits - 1) if signed else 0
+    ends = value[0], (value if limit is None else limit)[0]
+    return tuple(sorted((int(end) + half) % (1 << bits) - half for end in ends))
 
 
 def _integer(item: Slice, keyword: str, absent: int) -> int:
@@ -205,16 +228,9 @@ def _meant(patterns: NDArray[np.int64], meaning: _Meaning) -> NDArray[np.int16]:
 
 
 def _is_padding(values: NDArray[np.int64], meaning: _Meaning) -> NDArray[np.bool_]:
-    """Where PixelPaddingValue stands, or the range up to its limit (PS3.3 C.7.5.1.1.2).
-
-    A single value is compared as bits: some write 65535 where signed pixels hold -1.
-    """
     if not meaning.padding:
         return np.zeros(values.shape, dtype=bool)
-    if len(meaning.padding) == 1:
-        bits = 1 << meaning.bits_allocated
-        return np.asarray(values % bits == int(meaning.padding[0]) % bits)
-    lower, upper = sorted(meaning.padding)
+    lower, upper = meaning.padding
     return np.asarray((values >= lower) & (values <= upper))
 
 

@@ -1,7 +1,7 @@
 """Which of a request's DICOM files make the volume: one series, one acquisition, nothing twice."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from pydicom.uid import UID
@@ -40,6 +40,12 @@ _PHASES: tuple[tuple[str, Callable[[Slice], str]], ...] = (
 """What tells slices at the same position apart, the most telling first."""
 
 _SAME_POSITION_DECIMALS = 2
+
+_SAME_PLACE_STEPS = 0.25
+"""Slices nearer to each other, in steps of their phase, are the same place acquired again."""
+
+_LEAST_SHARE = 0.25
+"""Of all positions, that a phase has to cover: a scan slice by slice has one number for each."""
 
 
 def choose(
@@ -108,6 +114,11 @@ def _no_slices(instances: Sequence[Instance], served: str) -> Exception:
     other = sorted(name for name in found if name != served)
     if other:
         return WrongModality(f"Expected {served}, found {', '.join(other)}.")
+    if any(map(_is_ct, instances)):
+        return NoCtSeries(
+            f"Expected CT slices, found {len(instances)} object(s), those of CT localisers or dose "
+            "screens only."
+        )
     classes = sorted({UID(text(instance.header, "SOPClassUID")).name for instance in instances})
     return NoCtSeries(
         f"Expected CT Image Storage slices, found {len(instances)} other object(s): "
@@ -157,15 +168,20 @@ def _choose_series(slices: Sequence[Slice], wanted: str | None) -> tuple[list[Sl
     return series[chosen], [Notice("other_series", message)]
 
 
-def _rank(series: Sequence[Slice]) -> tuple[bool, int, float]:
-    """Axial first, then most slices, then thinnest."""
-    orientation = numbers(series[0].header, "ImageOrientationPatient", 6)
-    axial = False
-    if orientation is not None:
-        normal = np.abs(np.cross(orientation[:3], orientation[3:]))
-        axial = bool(normal.argmax() == 2)
+def _rank(series: Sequence[Slice]) -> tuple[bool, bool, int, float]:
+    """Grey first, then axial, then most slices, then thinnest. Most slices say what is axial."""
+    axial = sum(map(_is_axial, series)) > len(series) / 2
     thickness = numbers(series[0].header, "SliceThickness", 1)
-    return axial, len(series), -float(thickness[0]) if thickness is not None else -np.inf
+    thinness = -float(thickness[0]) if thickness is not None else -np.inf
+    samples = numbers(series[0].header, "SamplesPerPixel", 1)
+    return samples is None or samples[0] == 1, axial, len(series), thinness
+
+
+def _is_axial(item: Slice) -> bool:
+    orientation = numbers(item.header, "ImageOrientationPatient", 6)
+    if orientation is None:
+        return False
+    return bool(np.abs(np.cross(orientation[:3], orientation[3:])).argmax() == 2)
 
 
 def _check_identity(series: Sequence[Slice]) -> None:
@@ -177,21 +193,47 @@ def _check_identity(series: Sequence[Slice]) -> None:
 
 
 def _choose_acquisition(series: list[Slice]) -> tuple[list[Slice], list[Notice]]:
-    """The slices themselves, unless there are several at one position that can be told apart."""
-    if _has_each_position_once(series):
-        return series, []
+    """The slices themselves, unless there are several at one place that can be told apart."""
     for name, key in _PHASES:
         phases: dict[str, list[Slice]] = defaultdict(list)
         for item in series:
             phases[key(item)].append(item)
         if len(phases) > 1 and all(map(_has_each_position_once, phases.values())):
-            return _first_phase(name, phases)
+            # That with most slices, then that of the lowest number.
+            chosen = min(phases, key=lambda phase: (-len(phases[phase]), _order(phase)))
+            if _is_a_phase(phases[chosen], series):
+                return phases[chosen], [_other_phases(name, chosen, phases)]
     return series, []  # stacking them names the slices
 
 
-def _first_phase(name: str, phases: dict[str, list[Slice]]) -> tuple[list[Slice], list[Notice]]:
-    """The phase with most slices, then that of the lowest number."""
-    chosen = min(phases, key=lambda phase: (-len(phases[phase]), _order(phase)))
+def _is_a_phase(phase: Sequence[Slice], series: Sequence[Slice]) -> bool:
+    """Whether it covers enough of the series, and other slices lie where its own do."""
+    if len(phase) < _LEAST_SHARE * len(set(_positions(series))):
+        return False
+    return not _has_each_position_once(series) or _is_repeated(phase, series)
+
+
+def _is_repeated(phase: Sequence[Slice], series: Sequence[Slice]) -> bool:
+    """Whether most of the other slices of the series lie in the places of its own.
+
+    Phases may begin a little apart. Acquisitions that continue each other, or take turns, do not
+    repeat each other.
+    """
+    orientation = numbers(phase[0].header, "ImageOrientationPatient", 6)
+    own = {id(item) for item in phase}
+    others = [item for item in series if id(item) not in own]
+    places = _positions(phase), _positions(others)
+    if orientation is None or len(places[0]) < 2 or not places[1]:
+        return False
+    normal = np.cross(orientation[:3], orientation[3:])
+    among, heights = (np.sort(np.array(positions) @ normal) for positions in places)
+    above = np.searchsorted(among, heights).clip(1, len(among) - 1)
+    nearest = np.minimum(np.abs(heights - among[above]), np.abs(heights - among[above - 1]))
+    step = float(np.median(np.diff(among)))
+    return float(np.mean(nearest < _SAME_PLACE_STEPS * step)) > 0.5
+
+
+def _other_phases(name: str, chosen: str, phases: Mapping[str, Sequence[Slice]]) -> Notice:
     others = ", ".join(
         f"{name} {_phase_text(phase)} ({len(phases[phase])} slices)"
         for phase in sorted(phases, key=_order)
@@ -201,7 +243,7 @@ def _first_phase(name: str, phases: dict[str, list[Slice]]) -> tuple[list[Slice]
         f"The series holds {len(phases)} acquisitions at the same positions: {name} "
         f"{_phase_text(chosen)} ({len(phases[chosen])} slices) was segmented, not {others}."
     )
-    return phases[chosen], [Notice("other_acquisitions", message)]
+    return Notice("other_acquisitions", message)
 
 
 def _order(phase: str) -> tuple[bool, int, str]:
@@ -215,10 +257,14 @@ def _phase_text(phase: str) -> str:
 
 
 def _has_each_position_once(slices: Sequence[Slice]) -> bool:
-    """Whether no two lie at the same position; those without any are judged elsewhere."""
-    positions = [
+    positions = _positions(slices)
+    return len(set(positions)) == len(positions)
+
+
+def _positions(slices: Sequence[Slice]) -> list[tuple[float, ...]]:
+    """Of those slices that have one; the others are judged elsewhere."""
+    return [
         tuple(position.round(_SAME_POSITION_DECIMALS).tolist())
         for item in slices
         if (position := numbers(item.header, "ImagePositionPatient", 3)) is not None
     ]
-    return len(set(positions)) == len(positions)

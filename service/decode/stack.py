@@ -28,6 +28,9 @@ _ORIENTATION_TOLERANCE = 1e-3
 
 _SAME_POSITION_MM = 0.01
 
+_FARTHEST_MM = 1e6
+"""From the origin, which lies in or near the patient."""
+
 _MOST_ODD = 2
 """Images of another kind that may be left out: a series' one or two scouts, its dose screen."""
 
@@ -139,6 +142,10 @@ def _required(item: Slice, keyword: str, count: int) -> NDArray[np.float64]:
     values = numbers(item.header, keyword, count)
     if values is None:
         raise NoGeometry(f"Expected {keyword} in every slice, found none in slice {item.number}.")
+    if np.abs(values).max() > _FARTHEST_MM:
+        raise NoGeometry(
+            f"Expected {keyword} of at most {_FARTHEST_MM:g}, found more in slice {item.number}."
+        )
     return values
 
 
@@ -250,7 +257,8 @@ def _slice_spacing_mm(
     for index in np.flatnonzero(steps < _SAME_POSITION_MM).tolist():
         raise DuplicateSlices(
             f"Expected one slice at each position, found slices {planes[index].number} and "
-            f"{planes[index + 1].number} at the same one."
+            f"{planes[index + 1].number} at the same one. Send one of them only, and phases "
+            "one at a time."
         )
     problem = _tilt(planes, normal) or _unevenness(planes, steps)
     if problem is not None:

@@ -23,10 +23,11 @@ _RAS_FROM_LPS = LPS_FROM_RAS  # negating x and y is its own inverse
 def mask_nii_gz(segmentation: Segmentation) -> bytes:
     """Labels (0, 1, 2) as gzipped NIfTI, uint8 [column, row, slice].
 
-    For a NIfTI source shape and affine are the file's own; for an image the affine means nothing,
-    and its codes say so. A tilted stack has a sheared affine, in the sform only, since a qform
-    cannot say it; of an unevenly spaced one, which no affine describes, the labels are spread on a
-    regular grid. The same labels give the same bytes.
+    For a NIfTI source shape, affine and unit are the file's own; for an image, and for a NIfTI file
+    without sform and qform, the affine means nothing, and its codes say so. A tilted stack has a
+    sheared affine, in the sform only, since a qform cannot say it; of an unevenly spaced one, which
+    no affine describes, the labels are spread on a regular grid. The same labels give the same
+    bytes.
     """
     scan = segmentation.scan
     labels = np.asarray(segmentation.labels.array, dtype=np.uint8)
@@ -70,14 +71,16 @@ def _header(
     fits = max(shape) <= _NIFTI1_MAX
     no_data = np.broadcast_to(np.zeros((), dtype), shape)  # a header needs shape and type only
     image = (nibabel.Nifti1Image if fits else nibabel.Nifti2Image)(no_data, affine)
-    known = int(scan.source.has_patient_coordinates)
+    grid = scan.source.grid
+    # What is no more placed than its source is read in the same way, whatever the reader's way is.
+    known = int(scan.source.has_patient_coordinates and (grid is None or grid.placed))
     image.set_sform(affine, code=known)
     if scan.irregular is not None and scan.irregular.sheared_affine is not None:
         image.set_qform(None, code=0)
     else:
         image.set_qform(affine, code=known)
-    if known:
-        image.header.set_xyzt_units("mm")
+    if scan.source.has_patient_coordinates:
+        image.header.set_xyzt_units("mm" if grid is None else grid.unit)
     image.header.set_slope_inter(1, 0)
     return image.header
 

@@ -18,7 +18,14 @@ from service.irregular import Irregular
 from service.jobs.records import key
 from service.pipeline import Result, documents
 from service.store import Store
-from service.volume import HounsfieldWindow, NiftiGrid, Scan, SourceFormat, SourceReference
+from service.volume import (
+    HounsfieldWindow,
+    LengthUnit,
+    NiftiGrid,
+    Scan,
+    SourceFormat,
+    SourceReference,
+)
 
 RESULT = "result.json"
 """Of the documents the one that says what was found."""
@@ -26,6 +33,26 @@ RESULT = "result.json"
 _SCENE = "scene.json"
 _IMAGE = "image.int16"
 _LABELS = "labels.uint8"
+
+
+class _Grid(BaseModel):
+    """A `NiftiGrid`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    affine_ras: list[list[float]]
+    unit: LengthUnit
+    placed: bool
+    reversed_slices: bool
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, grid: NiftiGrid) -> "_Grid":
+        fields = {**vars(grid), "affine_ras": grid.affine_ras.tolist()}
+        return cls.model_validate(fields)
+
+    def restored(self) -> NiftiGrid:
+        return NiftiGrid(**{**vars(self), "affine_ras": np.array(self.affine_ras)})
 
 
 class _Scene(BaseModel):
@@ -36,7 +63,7 @@ class _Scene(BaseModel):
     format: SourceFormat
     affine: list[list[float]]
     shape: tuple[int, int, int]
-    grid: tuple[list[list[float]], bool, tuple[int, ...]] | None
+    grid: _Grid | None
     slice_positions_mm: list[list[float]] | None
     window: HounsfieldWindow
 
@@ -49,14 +76,14 @@ class _Scene(BaseModel):
             format=scan.source.format,
             affine=scan.volume.affine.tolist(),
             shape=(slices, rows, columns),
-            grid=grid and (grid.affine_ras.tolist(), grid.reversed_slices, grid.shape),
+            grid=grid and _Grid.of(grid),
             slice_positions_mm=scan.irregular and scan.irregular.positions_mm.tolist(),
             window=result.model.contract.window,
         )
 
     def segmentation(self, hu: NDArray[np.int16], labels: NDArray[np.uint8]) -> Segmentation:
         """These slices and their labels; headers, and what only measuring needs, are not kept."""
-        grid = self.grid and NiftiGrid(np.array(self.grid[0]), self.grid[1], self.grid[2])
+        grid = None if self.grid is None else self.grid.restored()
         affine, positions = np.array(self.affine), self.slice_positions_mm
         irregular = None if positions is None else Irregular(np.array(positions), affine)
         source = SourceReference(self.format, None, None, grid=grid)

@@ -138,6 +138,20 @@ def test_without_orientation(options: DecodeOptions) -> None:
     assert "orientation_unknown" in codes(nifti(sform_code=0, qform_code=0), options)
 
 
+@pytest.mark.parametrize(("written", "meant"), [(0, 1), (-2, -1)])
+def test_qform_of_an_odd_handedness(options: DecodeOptions, written: float, meant: float) -> None:
+    """pixdim[0] is 1 or -1; of anything else only the sign counts, as the standard says."""
+    image = nibabel.Nifti1Image(VALUES, None)
+    image.set_qform(AFFINE, code=1)
+    pixdim = image.header["pixdim"][1:].tolist()
+    odd, plain = (
+        nifti(sform_code=0, qform_code=1, quatern_d=1, pixdim=[sign, *pixdim])
+        for sign in (written, meant)
+    )
+    expected = decode([plain], options).volume
+    assert decode([odd], options).volume.affine == pytest.approx(expected.affine)
+
+
 @pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3)])
 def test_other_units(
     clean_volume: Volume, options: DecodeOptions, unit: str, factor: float

@@ -177,6 +177,49 @@ def test_phases_in_one_series(clean_volume: Volume, options: DecodeOptions, keyw
     assert "7 (5 slices) was segmented" in scan.notices[0].message
 
 
+@pytest.mark.parametrize("offset_mm", [0.02, 0.5])
+def test_phases_that_begin_apart(
+    clean_volume: Volume, options: DecodeOptions, offset_mm: float
+) -> None:
+    """Phases a little apart are phases too: resample does not weave them into one volume."""
+    first, second = series(clean_volume[:6]), series(clean_volume[:6], seed=2)
+    for dataset in second:
+        dataset.ImagePositionPatient[2] += offset_mm
+        dataset.AcquisitionNumber = 2
+        dataset.SeriesInstanceUID = first[0].SeriesInstanceUID
+        dataset.StudyInstanceUID = first[0].StudyInstanceUID
+        dataset.FrameOfReferenceUID = first[0].FrameOfReferenceUID
+    for resample in (False, True):
+        scan = read([*second, *first], replace(options, resample=resample))
+        assert scan.volume.spatial_shape[0] == 6
+        assert codes(scan) == ["other_acquisitions"]
+        assert np.array_equal(scan.volume.array, clean_volume[:6].array)
+
+
+@pytest.mark.parametrize("slices_each", [1, 2])
+def test_a_slice_taken_twice_of_many_acquisitions(
+    clean_volume: Volume, options: DecodeOptions, slices_each: int
+) -> None:
+    """Scanned step by step each slice has an acquisition of its own: none of them is the scan."""
+    datasets = series(clean_volume[:12])
+    for index, dataset in enumerate(datasets):
+        dataset.AcquisitionNumber = index // slices_each
+    again = stranger(clean_volume, datasets)
+    again.AcquisitionNumber = 99
+    with pytest.raises(DuplicateSlices, match=r"slices 1 and 99 .* one at a time"):
+        read([*datasets, again], options)
+
+
+def test_acquisitions_that_take_turns(clean_volume: Volume, options: DecodeOptions) -> None:
+    """Each between the slices of the other, evenly: one volume."""
+    datasets = series(clean_volume[:8])
+    for dataset in datasets[::2]:
+        dataset.AcquisitionNumber = 2
+    scan = read(datasets, options)
+    assert scan.volume.spatial_shape[0] == 8
+    assert codes(scan) == []
+
+
 def test_acquisitions_one_after_the_other(clean_volume: Volume, options: DecodeOptions) -> None:
     """Two acquisitions that continue each other are one volume."""
     datasets = series(clean_volume[:8])
@@ -185,6 +228,37 @@ def test_acquisitions_one_after_the_other(clean_volume: Volume, options: DecodeO
     scan = read(datasets, options)
     assert scan.volume.spatial_shape[0] == 8
     assert codes(scan) == []
+
+
+def test_the_main_series_begins_with_a_scout(clean_volume: Volume, options: DecodeOptions) -> None:
+    """What most of its images are makes a series axial, not the first file."""
+    main, small = series(clean_volume[:8]), series(clean_volume[:4], seed=2)
+    scout = stranger(clean_volume, main)
+    _coronal(scout)
+    scan = read([scout, *main, *small], options)
+    assert scan.volume.spatial_shape[0] == 8
+    assert sorted(codes(scan)) == ["objects_left_out", "other_series"]
+
+
+def test_grey_before_colour(clean_volume: Volume, options: DecodeOptions) -> None:
+    """A larger series of coloured maps does not stand in the way of the CT."""
+    maps, small = series(clean_volume[:8]), series(clean_volume[:4], seed=2)
+    for dataset in maps:
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
+    scan = read([*maps, *small], options)
+    assert scan.volume.spatial_shape[0] == 4
+    assert codes(scan) == ["other_series"]
+    with pytest.raises(UnsupportedPixels, match="one sample"):
+        read(maps, options)
+
+
+def test_localisers_only(clean_volume: Volume, options: DecodeOptions) -> None:
+    """The refusal says what they are."""
+    datasets = series(clean_volume[:2])
+    for dataset in datasets:
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    with pytest.raises(NoCtSeries, match="localisers or dose screens only"):
+        read(datasets, options)
 
 
 def test_thinnest_of_equal_series(clean_volume: Volume, options: DecodeOptions) -> None:
@@ -232,6 +306,33 @@ def test_padding_range(clean_volume: Volume, options: DecodeOptions) -> None:
     assert (found[:, 3] == 4101 - 1024).all()
 
 
+@pytest.mark.parametrize(("value", "limit"), [(63536, -1500), (-2000, 64036), (64036, 63536)])
+def test_padding_range_of_signed_pixels(
+    clean_volume: Volume, options: DecodeOptions, value: int, limit: int
+) -> None:
+    """Each end of the range may be written signed or as its bits, and either may come first."""
+    (dataset,) = series(clean_volume[:1])
+    hu = np.array(clean_volume.array[0])
+    hu[0], hu[1], hu[2] = -2000, -1500, 30
+    dataset.PixelRepresentation, dataset.RescaleIntercept = 1, 0
+    dataset.PixelData = hu.astype("<i2").tobytes()
+    dataset.add_new("PixelPaddingValue", "SS" if value < 0 else "US", value)
+    dataset.add_new("PixelPaddingRangeLimit", "SS" if limit < 0 else "US", limit)
+    assert np.array_equal(read([dataset], options).volume.array[0], np.maximum(hu, -1024))
+
+
+def test_padding_that_eight_bits_cannot_hold(clean_volume: Volume, options: DecodeOptions) -> None:
+    """A value outside the pixels' range is none of them: 48 is not -2000."""
+    (dataset,) = series(clean_volume[:1])
+    stored = np.tile(np.arange(0, 192, 2, dtype=np.uint8), (96, 1))
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.RescaleSlope, dataset.RescaleIntercept = 7, 10, -1000
+    dataset.PixelData = stored.tobytes()
+    dataset.add_new("PixelPaddingValue", "SS", -2000)
+    found = read([dataset], options).volume.array[0]
+    assert np.array_equal(found, stored.astype(int) * 10 - 1000)
+
+
 def _zero_bits(dataset: Dataset) -> None:
     dataset.BitsStored, dataset.HighBit = 0, -1 % 65536
 
@@ -244,12 +345,36 @@ def _density(dataset: Dataset) -> None:
     dataset.RescaleType = "ED"
 
 
+def _no_slope(dataset: Dataset) -> None:
+    dataset.RescaleSlope = 0
+
+
+def _endless_slope(dataset: Dataset) -> None:
+    dataset.RescaleSlope = "1e300"
+
+
+def _endless_intercept(dataset: Dataset) -> None:
+    dataset.RescaleIntercept = "-1e39"
+
+
 def _zero_rows(dataset: Dataset) -> None:
     dataset.Rows = 0
 
 
 def _nan_position(dataset: Dataset) -> None:
     dataset["ImagePositionPatient"]._value = ["nan", "0", "0"]
+
+
+def _endless_position(dataset: Dataset) -> None:
+    dataset.ImagePositionPatient = ["1e300", "0", "0"]
+
+
+def _far_away(dataset: Dataset) -> None:
+    dataset.ImagePositionPatient = ["0", "0", "1e7"]
+
+
+def _endless_cosines(dataset: Dataset) -> None:
+    dataset.ImageOrientationPatient = ["1e200"] * 6
 
 
 @pytest.mark.filterwarnings("ignore")  # pydicom's own, of the values that this test is about
@@ -259,8 +384,14 @@ def _nan_position(dataset: Dataset) -> None:
         (_zero_bits, UnsupportedPixels),
         (_packed, UnsupportedPixels),
         (_density, UnsupportedPixels),
+        (_no_slope, UnsupportedPixels),
+        (_endless_slope, UnsupportedPixels),
+        (_endless_intercept, UnsupportedPixels),
         (_zero_rows, UnreadableFile),
         (_nan_position, NoGeometry),
+        (_endless_position, NoGeometry),
+        (_far_away, NoGeometry),
+        (_endless_cosines, NoGeometry),
     ],
 )
 def test_one_bad_header(

@@ -22,6 +22,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from service import pipeline
+from service.encode.nifti import image_nii_gz, mask_nii_gz
 from service.encode.png import preview_png
 from service.errors import NoDicomSource
 from service.inference.postprocess import Rules
@@ -238,6 +239,24 @@ def test_nifti_mask_lies_on_the_file_grid(clean_volume: Volume, orientation: str
     assert np.allclose(mask.affine, source.affine)
     expected = by_threshold(np.asarray(source.dataobj))
     assert np.array_equal(np.asarray(mask.dataobj), expected)
+
+
+@pytest.mark.parametrize("unit", ["meter", "mm", "micron"])
+@pytest.mark.parametrize("code", [0, 1])
+def test_nifti_results_are_read_as_their_source(clean_volume: Volume, unit: str, code: int) -> None:
+    """Unit and codes are the file's: readers that go by them put mask and source together."""
+    image = nibabel.Nifti1Image.from_bytes(nifti_bytes(clean_volume))
+    mm = {"meter": 1e-3, "mm": 1.0, "micron": 1e3}[unit]
+    affine = np.diag([mm, mm, mm, 1.0]) @ image.affine
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    image.header.set_xyzt_units(unit)
+    result = result_of([image.to_bytes()])
+    for data in (mask_nii_gz(result.segmentation), image_nii_gz(result.segmentation.scan)):
+        header = nibabel.Nifti1Image.from_bytes(gzip.decompress(data)).header
+        assert header.get_xyzt_units()[0] == unit
+        assert (int(header["sform_code"]), int(header["qform_code"])) == (code, code)
+        assert np.allclose(header.get_zooms(), image.header.get_zooms())
 
 
 def test_dicom_and_nifti_masks_agree_in_space(clean_volume: Volume) -> None:
