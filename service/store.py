@@ -94,11 +94,12 @@ class Store:
         with suppress(FileNotFoundError):
             obstore.delete(self._objects, key)
 
-    def delete_all(self, prefix: str) -> None:
-        """Delete every object under a prefix; nothing happens where there is none."""
+    def delete_all(self, prefix: str, but: str | None = None) -> None:
+        """Delete every object under a prefix but one; nothing happens where there is none."""
         for batch in obstore.list(self._objects, prefix):
             for item in batch:
-                self.delete(item["path"])
+                if item["path"] != but:
+                    self.delete(item["path"])
 
 
 def _storage_error(error: BaseError) -> Exception:

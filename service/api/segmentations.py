@@ -121,10 +121,10 @@ def list_all(
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> SegmentationList:
     jobs = service.ready_jobs()
-    found = jobs.list(limit + 1, offset)
-    more = f"{PATH}?limit={limit}&offset={offset + limit}" if len(found) > limit else None
-    items = tuple(SegmentationDocument.of(job, jobs) for job in found[:limit])
-    return SegmentationList(items=items, next=more)
+    found, has_more = jobs.list(limit, offset)
+    items = tuple(SegmentationDocument.of(job, jobs) for job in found)
+    following = f"{PATH}?limit={limit}&offset={offset + limit}" if has_more else None
+    return SegmentationList(items=items, next=following)
 
 
 @router.get(
@@ -142,7 +142,7 @@ def get(id: str, service: Service) -> SegmentationDocument:
     "/{id}/cancel",
     operation_id="cancel_segmentation",
     summary="Stop a segmentation that is not finished",
-    responses=problems(NotFound, Busy, ModelNotReady),
+    responses=problems(NotFound, Busy, ModelNotReady, StorageFull),
 )
 def cancel(id: str, service: Service) -> SegmentationDocument:
     """A finished segmentation stays as it is."""
@@ -155,7 +155,7 @@ def cancel(id: str, service: Service) -> SegmentationDocument:
     operation_id="delete_segmentation",
     summary="Stop a segmentation and delete all that is kept of it",
     status_code=HTTPStatus.NO_CONTENT,
-    responses=problems(NotFound, Busy, ModelNotReady),
+    responses=problems(NotFound, Busy, ModelNotReady, StorageFull),
 )
 def delete(id: str, service: Service) -> None:
     service.ready_jobs().delete(id)

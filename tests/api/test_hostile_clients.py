@@ -238,7 +238,9 @@ def test_full_disk_while_a_body_arrives(
     """A body that finds no room is 507, also where the disk says so only at the last byte."""
 
     def full(*_: object, **__: object) -> io.BufferedRandom:
-        return open("/dev/full", "r+b")  # takes what fits its buffer, and fails when that is due
+        return Path("/dev/full").open(
+            "r+b"
+        )  # takes what fits its buffer, and fails when that is due
 
     with running(tmp_path, FakeSegmenter(by_threshold)) as client:
         monkeypatch.setattr(tempfile, "SpooledTemporaryFile", full)
