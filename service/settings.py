@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         Path("data"),
-        description="Folder for uploads, jobs and results; mode 0700.",
+        description="Folder for uploads, jobs and results, of one process; mode 0700.",
     )
     min_free_bytes: int = Field(
         32 * 1024**2,
@@ -88,6 +88,11 @@ class Settings(BaseSettings):
     max_voxels: int = Field(
         512 * 512 * 1500, ge=1, description="Voxels of one volume; bounds memory at 0.8 GB of HU."
     )
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the one process that works with the folder."""
+        return self.data_dir / "lock"
 
     @property
     def spool_folder(self) -> Path:
