@@ -18,6 +18,7 @@ from service.api.uploads import receive
 from service.errors import (
     BadRequest,
     Busy,
+    Cancelled,
     InvalidParameter,
     ModelNotReady,
     NotFound,
@@ -72,8 +73,8 @@ async def create(request: Request, service: Service) -> Response:
     """
     service.check_accepting()
     jobs = service.ready_jobs()
-    waiting_s = wait_s(request.headers.get("prefer", ""), service.settings.wait_s)
-    repeat_key = idempotency_key(request.headers.get("idempotency-key"))
+    waiting_s = wait_s(request.headers.getlist("prefer"), service.settings.wait_s)
+    repeat_key = idempotency_key(request.headers.getlist("idempotency-key"))
     jobs.check_room(repeat_key)
     async with receive(request, service.settings, service.arriving) as received:
         parameters = PipelineParameters.of(request, received.fields)
@@ -101,7 +102,10 @@ async def _wait(job_id: str, jobs: Jobs, service: Resources, seconds: float) -> 
 
 
 def _created(job_id: str, jobs: Jobs) -> Response:
-    job = jobs.get(job_id)
+    try:
+        job = jobs.get(job_id)
+    except NotFound as error:
+        raise Cancelled("The segmentation was deleted by request.") from error
     if job.outcome is not None and job.outcome.error is not None:
         raise with_code(job.outcome.error.code, job.outcome.error.detail)
     status = HTTPStatus.ACCEPTED if job.outcome is None else HTTPStatus.CREATED

@@ -238,12 +238,12 @@ class Jobs:
 
         Lost is one that the engine gave up, for instance because the disk was full at its end.
         """
-        workflow = DBOS.get_workflow_status(request.id)
-        if workflow is None or workflow.status in _WAITING:
-            return Job(request, "queued", "queued", 0.0, None)
         with self._claiming:
             if self._request(request.id) is None:  # deleted meanwhile
                 raise _unknown()
+            workflow = DBOS.get_workflow_status(request.id)
+            if workflow is None or workflow.status in _WAITING:
+                return Job(request, "queued", "queued", 0.0, None)
             given_up = InternalError("The segmentation was given up.")
             self._conclude(request.id, JobError.of(given_up))
             outcome = self._outcome(request.id)

@@ -92,6 +92,17 @@ def test_wait_of_the_request(gated: tuple[TestClient, Gate], prefer: str) -> Non
     assert time.monotonic() - started < 5
 
 
+def test_preferences_in_several_headers(gated: tuple[TestClient, Gate]) -> None:
+    """RFC 7240: several `Prefer` headers are one list; two keys cannot be."""
+    client, _ = gated
+    prefer = [("Prefer", "handling=lenient"), ("Prefer", "respond-async"), *PNG.items()]
+    started = time.monotonic()
+    assert client.post(URL, content=slice_png(), headers=prefer).status_code == 202
+    assert time.monotonic() - started < 5
+    keys = [("Idempotency-Key", "a"), ("Idempotency-Key", "b"), *PNG.items()]
+    problem(client.post(URL, content=slice_png(), headers=keys), 400, "invalid_parameter")
+
+
 def test_what_fails_the_checks_makes_no_resource(tmp_path: Path, clean_volume: Volume) -> None:
     """Container, limits, headers, geometry: the problem as ever, and nothing is kept."""
     tilted = series(clean_volume)
@@ -224,6 +235,17 @@ def test_delete_leaves_nothing(
     assert client.get(URL).json()["items"] == []
     kept = tmp_path / "segmentations"
     assert [path for path in kept.rglob("*") if path.is_file()] == []
+
+
+def test_deleted_while_its_post_waits(gated: tuple[TestClient, Gate]) -> None:
+    """The POST is told that its segmentation is cancelled, not that its address is unknown."""
+    client, gate = gated
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.post, URL, content=slice_png(), headers=PNG)
+        assert gate.entered.wait(WAIT_S)
+        (job,) = client.get(URL).json()["items"]
+        assert client.delete(job["links"]["self"]).status_code == 204
+        problem(waiting.result(WAIT_S), 409, "cancelled")
 
 
 def test_full_queue(gated: tuple[TestClient, Gate]) -> None:
