@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from service.api.openapi import header, problems, upload
 from service.api.parameters import PipelineParameters
 from service.api.prefer import idempotency_key, wait_s
+from service.api.problems import respond
 from service.api.resources import Resources, resources
 from service.api.segmentation_documents import PATH, SegmentationDocument, SegmentationList
 from service.api.uploads import receive
@@ -83,7 +84,7 @@ async def create(request: Request, service: Service) -> Response:
             limiter=service.accepting,
         )
     await _wait(job_id, jobs, service, waiting_s)
-    return await anyio.to_thread.run_sync(_created, job_id, jobs)
+    return await anyio.to_thread.run_sync(_created, job_id, jobs, request)
 
 
 async def _wait(job_id: str, jobs: Jobs, service: Resources, seconds: float) -> None:
@@ -101,16 +102,19 @@ async def _wait(job_id: str, jobs: Jobs, service: Resources, seconds: float) -> 
             event.cancel()
 
 
-def _created(job_id: str, jobs: Jobs) -> Response:
+def _created(job_id: str, jobs: Jobs, request: Request) -> Response:
+    location = {"Location": f"{PATH}/{job_id}"}
     try:
         job = jobs.get(job_id)
     except NotFound as error:
         raise Cancelled("The segmentation was deleted by request.") from error
     if job.outcome is not None and job.outcome.error is not None:
-        raise with_code(job.outcome.error.code, job.outcome.error.detail)
+        failed = respond(with_code(job.outcome.error.code, job.outcome.error.detail), request)
+        failed.headers.update(location)
+        return failed
     status = HTTPStatus.ACCEPTED if job.outcome is None else HTTPStatus.CREATED
     document = SegmentationDocument.of(job, jobs).model_dump(mode="json")
-    return JSONResponse(document, status, {"Location": f"{PATH}/{job_id}"})
+    return JSONResponse(document, status, location)
 
 
 @router.get(

@@ -134,9 +134,9 @@ def test_waiting_post_answers_with_the_failure(tmp_path: Path) -> None:
         raise RuntimeError(PHANTOM_NAME)
 
     with running(tmp_path, FakeSegmenter(broken)) as client:
-        answer = problem(client.post(URL, content=slice_png(), headers=PNG), 500, "internal_error")
-        assert PHANTOM_NAME not in str(answer)
-        failed = client.get(URL).json()["items"][0]
+        response = client.post(URL, content=slice_png(), headers=PNG)
+        assert PHANTOM_NAME not in str(problem(response, 500, "internal_error"))
+        failed = client.get(response.headers["location"]).json()
         assert failed["status"] == "failed"
         assert failed["error"]["code"] == "internal_error"
         problem(client.get(f"{URL}/{failed['id']}/mask.nii.gz"), 409, "no_result")
