@@ -137,6 +137,10 @@ def with_refusals(talk: Callable[[socket.socket], object]) -> None:
         )
         try:
             await asyncio.to_thread(client, server.sockets[0].getsockname()[1])
+            async with asyncio.timeout(10):
+                while state.connections:  # it sees that the client has left
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)
         finally:
             server.close()
 
