@@ -1,6 +1,7 @@
 """Command line: `python -m service serve | segment | phantom | openapi`."""
 
 import ctypes
+import fcntl
 import gc
 import ipaddress
 import json
@@ -48,6 +49,7 @@ def serve() -> None:
     settings = _settings()
     logs.configure()
     _refuse_open_doors(settings)
+    _take_folder(settings)
     open_model = _open_model(settings)  # goes on in a thread while the rest is imported
 
     import uvicorn
@@ -240,6 +242,29 @@ def _refuse_open_doors(settings: Settings) -> None:
         err=True,
     )
     raise typer.Exit(1)
+
+
+def _take_folder(settings: Settings) -> None:
+    """Hold the data folder until this process ends: a second one would redo the first one's jobs.
+
+    The lock goes with the process, however it ends.
+    """
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(settings.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        typer.echo(
+            "Expected LTS_DATA_DIR to be this service's own, found another process at work in it.",
+            err=True,
+        )
+        raise typer.Exit(1) from error
+    except OSError as error:
+        typer.echo(
+            f"Expected LTS_DATA_DIR to be a folder that can be written, found: {error.strerror}.",
+            err=True,
+        )
+        raise typer.Exit(1) from error
 
 
 def _files(path: Path) -> Iterator[Path]:

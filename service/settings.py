@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         Path("data"),
-        description="Folder for uploads, jobs and results; mode 0700.",
+        description="Folder for uploads, jobs and results, of one process; mode 0700.",
     )
     min_free_bytes: int = Field(
         32 * 1024**2,
@@ -62,7 +62,10 @@ class Settings(BaseSettings):
         description="Durable segmentations not yet finished; above it 503.",
     )
     deadline_s: float = Field(
-        600, gt=0, description="Seconds for one stateless answer, waiting included; then 503."
+        600,
+        gt=0,
+        le=86_400,
+        description="Seconds for one stateless answer, waiting included; then 503.",
     )
     wait_s: float = Field(
         30, ge=0, le=600, description="Seconds a durable POST waits for its result by default."
@@ -71,7 +74,7 @@ class Settings(BaseSettings):
         128, ge=1, le=10_000, description="Bodies that arrive at once; above it 503."
     )
     upload_grace_s: float = Field(
-        30, gt=0, description="Seconds before a body's rate of arrival counts."
+        30, gt=0, le=86_400, description="Seconds before a body's rate of arrival counts."
     )
     min_upload_bytes_per_s: int = Field(
         16 * 1024, ge=1, description="Slowest rate of arrival; a body below it ends with 408."
@@ -88,6 +91,11 @@ class Settings(BaseSettings):
     max_voxels: int = Field(
         512 * 512 * 1500, ge=1, description="Voxels of one volume; bounds memory at 0.8 GB of HU."
     )
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the one process that works with the folder."""
+        return self.data_dir / "lock"
 
     @property
     def spool_folder(self) -> Path:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,7 +35,8 @@ class Spool:
         self.close()
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk once more, for what could not be written before
+            self._file.close()
 
     def begin(self) -> None:
         """Start the next file."""
@@ -44,6 +46,7 @@ class Spool:
         """Add to the file that was begun last. Raises `StorageFull`."""
         try:
             self._file.write(data)
+            self._file.flush()  # else a full disk shows when the files are read
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFull("Expected room for the upload, found the disk full.") from error

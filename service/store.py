@@ -4,6 +4,7 @@ A put is atomic: a process killed in the middle of it leaves the old object or n
 a killed process; a power cut may lose what the operating system had not yet written.
 """
 
+import errno
 import re
 import shutil
 from collections.abc import Iterable
@@ -17,7 +18,9 @@ from typing_extensions import Buffer
 
 from service.errors import StorageFull
 
-_NO_SPACE = "os error 28"  # ENOSPC, as the object store's messages name it
+_NO_SPACE = re.compile(rf"os error ({errno.ENOSPC}|{errno.EDQUOT})\b")
+"""As the object store's messages name a full disk, and a quota that is used up."""
+
 _RECORD_BYTES = 1024**2
 """SQLite takes a few pages for a job's step; the rest is for others who write meanwhile."""
 
@@ -91,14 +94,15 @@ class Store:
         with suppress(FileNotFoundError):
             obstore.delete(self._objects, key)
 
-    def delete_all(self, prefix: str) -> None:
-        """Delete every object under a prefix; nothing happens where there is none."""
+    def delete_all(self, prefix: str, but: str | None = None) -> None:
+        """Delete every object under a prefix but one; nothing happens where there is none."""
         for batch in obstore.list(self._objects, prefix):
             for item in batch:
-                self.delete(item["path"])
+                if item["path"] != but:
+                    self.delete(item["path"])
 
 
 def _storage_error(error: BaseError) -> Exception:
-    if _NO_SPACE in str(error):
+    if _NO_SPACE.search(str(error)):
         return StorageFull("Expected room for the data, found the disk full.")
     return error

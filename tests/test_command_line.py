@@ -1,5 +1,6 @@
 """`python -m service`: the same flow without a server, and a server that refuses open doors."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -86,4 +87,22 @@ def test_cuda_that_is_not_there_ends_at_start() -> None:
     done = service("serve", LTS_DEVICE="cuda")
     assert done.returncode == 1
     assert "install the set `gpu`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_data_folder_has_one_service(tmp_path: Path) -> None:
+    """A second one on the same folder would take up the first one's jobs; it ends at start."""
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = service("serve", LTS_DATA_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "another process" in done.stderr
+
+
+def test_a_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """The service says so and ends."""
+    (tmp_path / "file").touch()
+    done = service("serve", LTS_DATA_DIR=str(tmp_path / "file"))
+    assert done.returncode == 1
+    assert "LTS_DATA_DIR" in done.stderr
     assert "Traceback" not in done.stderr

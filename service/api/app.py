@@ -43,6 +43,7 @@ def create_app(settings: Settings, open_model: OpenModel = open_session) -> Fast
         lifespan=partial(_lifespan, settings, open_model),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         openapi_url="/openapi.json",
     )
     app.add_middleware(Outermost)

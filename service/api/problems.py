@@ -45,6 +45,7 @@ def install(app: FastAPI) -> None:
 def respond(error: ServiceError, request: HTTPConnection) -> JSONResponse:
     """The problem document of one error, as an answer."""
     problem = problem_of(error, request.state.request_id)
+    request.app.state.resources.metrics.problems.labels(error.code).inc()
     headers = {}
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -86,11 +87,18 @@ def describe(errors: object) -> str:
     return "; ".join(found)
 
 
+def _allowed(request: Request) -> str:
+    """The methods of all documented routes of an address; the framework names the first one's."""
+    template = getattr(request.scope.get("route"), "path", "")
+    operations = request.app.openapi()["paths"].get(template, {})
+    return ", ".join(sorted(method.upper() for method in operations))
+
+
 async def _http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise TypeError(f"{type(error).__name__} is no HTTPException") from error
     if error.status_code == MethodNotAllowed.status:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = _allowed(request) or (error.headers or {}).get("Allow", "")
         response = respond(MethodNotAllowed(f"Expected one of: {allowed}."), request)
         response.headers["Allow"] = allowed
         return response

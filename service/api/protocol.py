@@ -6,6 +6,7 @@ for ever: one client with an endless header kept everyone else from an answer fo
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -25,7 +26,27 @@ FRAMING_PER_BODY_BYTE = 16
 HEAD_S = 30
 """From the connection, or the first byte of a further request, to the end of its head."""
 
+LINGER_S = 10
+"""For a client that goes on sending after its answer: closed at once, it might never read that."""
+
 _log = structlog.get_logger(__name__)
+
+
+class _Lingering:
+    """A connection's transport that closes as the protocol says; the rest is as it was."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        close: Callable[[], None],
+        is_closing: Callable[[], bool],
+    ) -> None:
+        self._transport = transport
+        self.close = close
+        self.is_closing = is_closing
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the transport has
+        return getattr(self._transport, name)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -41,16 +62,29 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._beside_body = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._body_arrives = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]  # as uvicorn itself says it
+        self._real: asyncio.Transport = transport  # type: ignore[assignment]  # as uvicorn says it
+        lingering = _Lingering(self._real, self._close_answered, self._is_closing)
+        super().connection_made(lingering)  # type: ignore[arg-type]  # all of one that is called
         self._await_head()
+
+    def shutdown(self) -> None:
+        if self._linger_timer is not None:
+            self._real.close()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._linger_timer is not None:
+            return  # the rest of a body whose request is answered
         self._beside_body += len(data)
         super().data_received(data)
         if self._beside_body > HEAD_BYTES and not self.transport.is_closing():
@@ -65,11 +99,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._stop_waiting()
         self._beside_body = 0
+        self._body_arrives = True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._beside_body -= len(body) * (1 + FRAMING_PER_BODY_BYTE)
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._body_arrives = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What the server calls for anything that its parser does not take."""
@@ -85,6 +124,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[int(error.status)] + headers.encode() + body)
         self.transport.close()
         _log.info("request refused", code=error.code, request_id=request_id)
+
+    def _close_answered(self) -> None:
+        """Close; where a body still arrives say so, and read on for a while without keeping it."""
+        if self._is_closing():
+            return
+        if not (self._body_arrives and self._real.can_write_eof()):
+            self._real.close()
+            return
+        self._linger_timer = self.loop.call_later(LINGER_S, self._real.close)
+        self._real.write_eof()
+        self.flow.resume_reading()
+
+    def _is_closing(self) -> bool:
+        return self._linger_timer is not None or self._real.is_closing()
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_S, self._close)

@@ -61,7 +61,7 @@ async def segment(request: Request, service: Annotated[Resources, Depends(resour
     """
     service.check_accepting()
     model = service.ready_model()
-    wanted = answer_type(request.headers.get("accept", ""))
+    wanted = answer_type(",".join(request.headers.getlist("accept")))
     service.admission.check()
     async with receive(request, service.settings, service.arriving) as upload:
         parameters = SegmentParameters.of(request, upload.fields)

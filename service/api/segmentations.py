@@ -12,12 +12,14 @@ from starlette.responses import JSONResponse, Response
 from service.api.openapi import header, problems, upload
 from service.api.parameters import PipelineParameters
 from service.api.prefer import idempotency_key, wait_s
+from service.api.problems import respond
 from service.api.resources import Resources, resources
 from service.api.segmentation_documents import PATH, SegmentationDocument, SegmentationList
 from service.api.uploads import receive
 from service.errors import (
     BadRequest,
     Busy,
+    Cancelled,
     InvalidParameter,
     ModelNotReady,
     NotFound,
@@ -72,8 +74,8 @@ async def create(request: Request, service: Service) -> Response:
     """
     service.check_accepting()
     jobs = service.ready_jobs()
-    waiting_s = wait_s(request.headers.get("prefer", ""), service.settings.wait_s)
-    repeat_key = idempotency_key(request.headers.get("idempotency-key"))
+    waiting_s = wait_s(request.headers.getlist("prefer"), service.settings.wait_s)
+    repeat_key = idempotency_key(request.headers.getlist("idempotency-key"))
     jobs.check_room(repeat_key)
     async with receive(request, service.settings, service.arriving) as received:
         parameters = PipelineParameters.of(request, received.fields)
@@ -82,7 +84,7 @@ async def create(request: Request, service: Service) -> Response:
             limiter=service.accepting,
         )
     await _wait(job_id, jobs, service, waiting_s)
-    return await anyio.to_thread.run_sync(_created, job_id, jobs)
+    return await anyio.to_thread.run_sync(_created, job_id, jobs, request)
 
 
 async def _wait(job_id: str, jobs: Jobs, service: Resources, seconds: float) -> None:
@@ -100,13 +102,19 @@ async def _wait(job_id: str, jobs: Jobs, service: Resources, seconds: float) -> 
             event.cancel()
 
 
-def _created(job_id: str, jobs: Jobs) -> Response:
-    job = jobs.get(job_id)
+def _created(job_id: str, jobs: Jobs, request: Request) -> Response:
+    location = {"Location": f"{PATH}/{job_id}"}
+    try:
+        job = jobs.get(job_id)
+    except NotFound as error:
+        raise Cancelled("The segmentation was deleted by request.") from error
     if job.outcome is not None and job.outcome.error is not None:
-        raise with_code(job.outcome.error.code, job.outcome.error.detail)
+        failed = respond(with_code(job.outcome.error.code, job.outcome.error.detail), request)
+        failed.headers.update(location)
+        return failed
     status = HTTPStatus.ACCEPTED if job.outcome is None else HTTPStatus.CREATED
     document = SegmentationDocument.of(job, jobs).model_dump(mode="json")
-    return JSONResponse(document, status, {"Location": f"{PATH}/{job_id}"})
+    return JSONResponse(document, status, location)
 
 
 @router.get(
@@ -121,10 +129,10 @@ def list_all(
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> SegmentationList:
     jobs = service.ready_jobs()
-    found = jobs.list(limit + 1, offset)
-    more = f"{PATH}?limit={limit}&offset={offset + limit}" if len(found) > limit else None
-    items = tuple(SegmentationDocument.of(job, jobs) for job in found[:limit])
-    return SegmentationList(items=items, next=more)
+    found, has_more = jobs.list(limit, offset)
+    items = tuple(SegmentationDocument.of(job, jobs) for job in found)
+    following = f"{PATH}?limit={limit}&offset={offset + limit}" if has_more else None
+    return SegmentationList(items=items, next=following)
 
 
 @router.get(
@@ -142,7 +150,7 @@ def get(id: str, service: Service) -> SegmentationDocument:
     "/{id}/cancel",
     operation_id="cancel_segmentation",
     summary="Stop a segmentation that is not finished",
-    responses=problems(NotFound, Busy, ModelNotReady),
+    responses=problems(NotFound, Busy, ModelNotReady, StorageFull),
 )
 def cancel(id: str, service: Service) -> SegmentationDocument:
     """A finished segmentation stays as it is."""
@@ -155,7 +163,7 @@ def cancel(id: str, service: Service) -> SegmentationDocument:
     operation_id="delete_segmentation",
     summary="Stop a segmentation and delete all that is kept of it",
     status_code=HTTPStatus.NO_CONTENT,
-    responses=problems(NotFound, Busy, ModelNotReady),
+    responses=problems(NotFound, Busy, ModelNotReady, StorageFull),
 )
 def delete(id: str, service: Service) -> None:
     service.ready_jobs().delete(id)

@@ -29,7 +29,7 @@ from service.inference.work import Labelled, Loaded, Work
 T = TypeVar("T")
 
 EVEN_EVERY = 4
-"""Of so many batches one is shared evenly."""
+"""Of so many batches of one shape one is shared evenly, counted by who waits longest."""
 
 CLOSE_S = 60
 """How long to wait for the batch that runs when the service ends."""
@@ -50,10 +50,14 @@ class Model(Loaded, Protocol):
 
 @dataclass
 class _Request:
-    """One request's work, how far it was handed out, and its end."""
+    """One request's work, how far it was handed out, and its end.
+
+    `met` counts the batches that took slices of its shape, its own or another's.
+    """
 
     work: Work
     handed: int = 0
+    met: int = 0
     done: int = 0
     error: BaseException | None = None
     ended: threading.Event = field(default_factory=threading.Event)
@@ -109,7 +113,6 @@ class Batcher:
         self._observe = observe
         self._waiting: deque[_Request] = deque()
         self._changed = threading.Condition()
-        self._taken = 0
         self._closed = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"batcher-{lane}", daemon=True)
@@ -149,8 +152,9 @@ class Batcher:
             self._waiting.append(request)
             self._changed.notify_all()
         with work.stop.listening(lambda: request.end(work.stop.reason)):
-            if not request.ended.wait(work.stop.remaining_s):
-                request.end(work.stop.reason)
+            while not request.ended.wait(work.stop.remaining_s):
+                if work.stop.reason is not None:  # a wait may be over a moment before the deadline
+                    request.end(work.stop.reason)
         if request.error is not None:
             raise request.error
 
@@ -199,9 +203,11 @@ class Batcher:
         alike = [request for request in self._waiting if request.work.shape == shape]
         available = sum(request.left for request in alike)
         size = max(size for size in self._sizes if size <= available)
-        self._taken += 1
+        for request in alike:
+            request.met += 1
+        is_even = max(request.met for request in alike) % EVEN_EVERY == 0
         left = [request.left for request in alike]
-        counts = _filled(left, size) if self._taken % EVEN_EVERY else _shares(left, size)
+        counts = _shares(left, size) if is_even else _filled(left, size)
         parts = []
         for request, count in sorted(zip(alike, counts, strict=True), key=lambda pair: pair[1] > 0):
             # Behind other shapes, and whoever had a turn behind those who had none.

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ from service.metrics import Metrics
 from service.pipeline import Options, Run, rounded
 from service.settings import Settings
 from service.spool import Spool
+from service.stopping import StopSignal
 from service.store import Store
 
 WORKFLOW = "segmentation"
@@ -110,7 +111,7 @@ class Jobs:
         self._model, self._admission = model, admission
         self._metrics = metrics
         self._live = LiveJobs()
-        self._accepting = threading.Lock()
+        self._claiming = threading.Lock()
         DBOS(config=_engine_config(settings))
 
         @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=ENGINE_ATTEMPTS)
@@ -152,29 +153,26 @@ class Jobs:
         `IdempotencyConflict`, `Busy` and `StorageFull`; then there is no job.
         """
         request = _request(spool, options, idempotency_key)
-        first = self._request(request.id)
-        if first is not None:
-            return _same(first, request)
+        if self._is_repeat(request):
+            return request.id
         self._store.check_space(spool.total_bytes)
         readable = Run(options, self._model).inspect(spool.files(), self._settings)
-        with self._accepting:
-            self.check_room()
-            if not self._store.create(key(request.id, REQUEST), request.model_dump_json().encode()):
-                first = self._request(request.id)  # a repeat that came at the same moment
-                return _same(first or request, request)
-            live = self._live.begin(request.id)
+        while (live := self._claim(request)) is None:
+            if self._is_repeat(request):  # one that came at the same moment
+                return request.id
         if readable.voxels <= SMALL_VOXELS:
             live.readable = readable  # a large one is read again, not to wait in memory
         self._start(request.id, spool)
+        live.accepted.set()
         return request.id
 
     def get(self, job_id: str) -> Job:
         """A job as it stands. Raises `NotFound`."""
         request = self._request(job_id)
         if request is None:
-            raise NotFound("Expected the id of a segmentation, found another.")
+            raise _unknown()
+        live = self._live.get(job_id)  # before the outcome, which is there once it is gone
         outcome = self._outcome(job_id)
-        live = self._live.get(job_id)
         if outcome is not None:
             return Job(request, outcome.status, DONE, 1.0, outcome)
         if live is None:
@@ -182,23 +180,21 @@ class Jobs:
         status: Status = "queued" if live.stage == "queued" else "running"
         return Job(request, status, live.stage, live.fraction, None)
 
-    def list(self, limit: int, offset: int) -> list[Job]:
-        """Jobs, the newest first."""
+    def list(self, limit: int, offset: int) -> tuple[list[Job], bool]:
+        """So many jobs, the newest first, and whether more follow."""
         found = DBOS.list_workflows(
             name=WORKFLOW,
-            limit=limit,
+            limit=limit + 1,
             offset=offset,
             sort_desc=True,
             load_input=False,
             load_output=False,
         )
         jobs = []
-        for workflow in found:
-            try:
+        for workflow in found[:limit]:
+            with suppress(NotFound):  # deleted since it was listed
                 jobs.append(self.get(workflow.workflow_id))
-            except NotFound:  # deleted since it was listed
-                continue
-        return jobs
+        return jobs, len(found) > limit
 
     def result(self, job_id: str) -> bytes | None:
         """The JSON of a result without its contours, None where there is no result."""
@@ -223,9 +219,9 @@ class Jobs:
 
     def cancel(self, job_id: str) -> Job:
         """Stop a job that is not finished; another stays as it is. Raises `NotFound`."""
-        job = self.get(job_id)
-        if job.outcome is None:
-            self._stop(job_id)
+        if self.get(job_id).outcome is None:
+            cancelled = JobError.of(_cancelled())
+            self._when_idle(job_id, lambda: self._conclude(job_id, cancelled))
         return self.get(job_id)
 
     def delete(self, job_id: str) -> None:
@@ -233,13 +229,8 @@ class Jobs:
 
         It writes nothing before it has deleted, since it may be wanted to make room.
         """
-        if self.get(job_id).outcome is None:
-            self._halt(job_id)
-        self._store.delete_all(job_id)
-        try:
-            DBOS.delete_workflow(job_id)
-        except OperationalError as error:  # SQLite's word for a full disk
-            raise StorageFull("Expected room to note that the job is deleted.") from error
+        self.get(job_id)
+        self._when_idle(job_id, lambda: self._remove(job_id))
         _log.info("job deleted", job_id=job_id)
 
     def _not_live(self, request: JobRequest) -> Job:
@@ -247,11 +238,15 @@ class Jobs:
 
         Lost is one that the engine gave up, for instance because the disk was full at its end.
         """
-        workflow = DBOS.get_workflow_status(request.id)
-        if workflow is None or workflow.status in _WAITING:
-            return Job(request, "queued", "queued", 0.0, None)
-        self._conclude(request.id, JobError.of(InternalError("The segmentation was given up.")))
-        outcome = self._outcome(request.id)
+        with self._claiming:
+            if self._request(request.id) is None:  # deleted meanwhile
+                raise _unknown()
+            workflow = DBOS.get_workflow_status(request.id)
+            if workflow is None or workflow.status in _WAITING:
+                return Job(request, "queued", "queued", 0.0, None)
+            given_up = InternalError("The segmentation was given up.")
+            self._conclude(request.id, JobError.of(given_up))
+            outcome = self._outcome(request.id)
         status: Status = "failed" if outcome is None else outcome.status
         return Job(request, status, DONE, 1.0, outcome)
 
@@ -260,12 +255,50 @@ class Jobs:
         if job.status != "succeeded":
             raise NoResult(f"Expected a segmentation that has succeeded, found it {job.status}.")
 
+    def _claim(self, request: JobRequest) -> LiveJob | None:
+        """Take a request's id, None where it is taken. Raises `Busy` and `StorageFull`."""
+        with self._claiming:
+            self.check_room()
+            written = request.model_dump_json().encode()
+            if not self._store.create(key(request.id, REQUEST), written):
+                return None
+            return self._live.begin(request.id)
+
+    def _is_repeat(self, request: JobRequest) -> bool:
+        """Whether an earlier request with the same Idempotency-Key is accepted, or about to be.
+
+        Waits until that is decided. Raises `IdempotencyConflict` where it asked for something else.
+        """
+        first = self._request(request.id)
+        if first is None:
+            return False
+        if first.input_sha256 != request.input_sha256:
+            raise IdempotencyConflict(
+                "Expected the body and parameters that came with this key first."
+            )
+        live = self._live.get(request.id)
+        if live is not None:
+            live.accepted.wait()
+        return self._request(request.id) is not None
+
+    def _remove(self, job_id: str) -> None:
+        """Delete all that is kept of a job; the request last: what is cut off can be repeated."""
+        request = key(job_id, REQUEST)
+        self._store.delete_all(job_id, but=request)
+        try:
+            DBOS.delete_workflow(job_id)
+        except OperationalError as error:  # SQLite's word for a full disk
+            raise StorageFull("Expected room to note that the job is deleted.") from error
+        self._store.delete(request)
+
     def _start(self, job_id: str, spool: Spool) -> None:
         try:
             self._store.put(key(job_id, INPUT), spool.chunks())
             with SetWorkflowID(job_id):
                 DBOS.start_workflow(self._workflow, job_id)
         except BaseException as error:
+            with suppress(Exception):  # most often it was not written
+                DBOS.delete_workflow(job_id)
             self._store.delete_all(job_id)
             self._live.end(job_id)
             if isinstance(error, OperationalError):  # SQLite's word for a full disk
@@ -273,19 +306,19 @@ class Jobs:
             raise
         _log.info("job accepted", job_id=job_id)
 
-    def _stop(self, job_id: str) -> None:
-        if not self._halt(job_id):
-            self._conclude(job_id, JobError.of(_cancelled()))
+    def _when_idle(self, job_id: str, act: Callable[[], None]) -> None:
+        """Stop the work on a job, and act while nobody can begin with it or take its id anew.
 
-    def _halt(self, job_id: str) -> bool:
-        """Stop the work of this process on a job; whether there was any."""
-        live = self._live.get(job_id)
-        if live is None:
-            return False
-        live.stop.stop(_cancelled())
-        if not live.ended.wait(STOP_S):
-            raise Busy("Expected the job to stop, found it still at work.")
-        return True
+        Raises `Busy` where the work does not stop in time.
+        """
+        while True:
+            with self._claiming:
+                live = self._live.get(job_id)
+                if live is None:
+                    return act()
+            live.stop.stop(_cancelled())
+            if not live.ended.wait(STOP_S):
+                raise Busy("Expected the job to stop, found it still at work.")
 
     def _drop_unstarted(self) -> None:
         """Delete what a process left that was killed before it had accepted a job."""
@@ -309,7 +342,9 @@ class Jobs:
 
     def _work(self, job_id: str) -> None:
         """The workflow: also what a restarted process begins with."""
-        live = self._live.begin(job_id)
+        with self._claiming:
+            live = self._live.begin(job_id)
+        live.accepted.set()
         try:
             request = self._request(job_id)
             if request is not None and self._outcome(job_id) is None:
@@ -324,7 +359,7 @@ class Jobs:
         task = Task(request, run, self._store, self._settings, live)
         try:
             turns = self._admission.turn(sum(request.file_bytes), live.stop)
-            with turns as turn, self._counted(request.id):
+            with turns as turn, self._counted(request.id, live.stop):
                 error = task.step("label", lambda: task.label(turn))
                 error = error or task.step("publish", task.publish)
         except ShuttingDown as reason:
@@ -343,13 +378,15 @@ class Jobs:
         recorded("conclude", conclude)
 
     @contextmanager
-    def _counted(self, job_id: str) -> Iterator[None]:
+    def _counted(self, job_id: str, stop: StopSignal) -> Iterator[None]:
         """Count a start of the job, unless the service ends it in good order.
 
         Raises `InternalError` where the job has begun too often.
         """
-        keys = (key(job_id, attempt(number)) for number in range(1, MAX_ATTEMPTS + 1))
-        counted = next((name for name in keys if self._store.create(name, b"")), None)
+        keys = [key(job_id, attempt(number)) for number in range(1, MAX_ATTEMPTS + 1)]
+        counted = persist(
+            lambda: next((name for name in keys if self._store.create(name, b"")), None), stop
+        )
         if counted is None:
             raise InternalError(f"The service ended {MAX_ATTEMPTS} times while it worked on this.")
         try:
@@ -381,6 +418,10 @@ class Jobs:
         )
 
 
+def _unknown() -> NotFound:
+    return NotFound("Expected the id of a segmentation, found another.")
+
+
 def _cancelled() -> Cancelled:
     return Cancelled("The segmentation was cancelled by request.")
 
@@ -400,13 +441,6 @@ def _request(spool: Spool, options: Options, idempotency_key: str | None) -> Job
 
 def _job_id(idempotency_key: str) -> str:
     return hashlib.sha256(b"idempotency " + idempotency_key.encode()).hexdigest()[:32]
-
-
-def _same(first: JobRequest, request: JobRequest) -> str:
-    """The first request's id. Raises `IdempotencyConflict` where this one asks for another."""
-    if first.input_sha256 != request.input_sha256:
-        raise IdempotencyConflict("Expected the body and parameters that came with this key first.")
-    return first.id
 
 
 class _Connection(sqlite3.Connection):

@@ -19,13 +19,15 @@ _BEGINS_AT = {"inspect": 0.0, "read": 0.02, "label": 0.05, "clean_up": 0.9, "pub
 class LiveJob:
     """One unfinished job. `stage` is `queued` until it has its turn.
 
-    `readable` is its input where that is small and was checked in this process.
+    `readable` is its input where that is small and was checked in this process. `accepted` is set
+    once the job will be finished whatever happens, or there is no such job after all.
     """
 
     readable: Readable | None = None
     stop: StopSignal = field(default_factory=StopSignal)
     stage: str = "queued"
     fraction: float = 0.0
+    accepted: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
 
@@ -68,6 +70,7 @@ class LiveJobs:
         with self._lock:
             job = self._jobs.pop(job_id, None)
         if job is not None:
+            job.accepted.set()
             job.ended.set()
             for callback in tuple(job.callbacks):
                 callback()

@@ -1,8 +1,10 @@
 """Clients that are slow, leave, lie about their body, or ask for nonsense; others go on."""
 
+import io
 import json
 import re
 import socket
+import tempfile
 import threading
 import time
 import urllib.error
@@ -227,3 +229,21 @@ def test_health_while_inference_runs_flat_out(phantom: Phantom) -> None:
         for each in clients:
             each.join(WAIT_S)
     assert np.quantile(seconds, 0.95) < 0.1, sorted(seconds)[-20:]
+
+
+@pytest.mark.parametrize("size", [100, 500_000])
+def test_full_disk_while_a_body_arrives(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that finds no room is 507, also where the disk says so only at the last byte."""
+
+    def full(*_: object, **__: object) -> io.BufferedRandom:
+        return Path("/dev/full").open(
+            "r+b"
+        )  # takes what fits its buffer, and fails when that is due
+
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        monkeypatch.setattr(tempfile, "SpooledTemporaryFile", full)
+        for path in ("/v1/segment", "/v1/segmentations"):
+            response = client.post(path, content=bytes(size), headers=PNG)
+            problem(response, 507, "storage_full")

@@ -1,7 +1,11 @@
 """Heads of requests are bounded, and what is no HTTP is answered with a problem."""
 
 import asyncio
+import http.client
 import json
+import socket
+import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -108,3 +112,61 @@ def test_a_head_that_never_ends(start: bytes, monkeypatch: pytest.MonkeyPatch) -
     """The connection is closed after a while, also one that was used before."""
     monkeypatch.setattr(protocol, "HEAD_S", 0.2)
     assert exchange(start).count(b"HTTP/1.1 200") == start.count(b"Host")
+
+
+async def _refuse(scope: dict, receive: object, send: object) -> None:
+    headers = [(b"content-length", b"2"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 415, "headers": headers})
+    await send({"type": "http.response.body", "body": b"no"})
+
+
+def with_refusals(talk: Callable[[socket.socket], object]) -> None:
+    """Let a client talk to a server that refuses before it has read the body."""
+
+    def client(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), 10) as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n")
+            talk(connection)
+
+    async def serve() -> None:
+        config = uvicorn.Config(_refuse, http=BoundedProtocol, log_config=None, lifespan="off")
+        config.load()
+        state = ServerState()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: BoundedProtocol(config, state, {}), "127.0.0.1", 0
+        )
+        try:
+            await asyncio.to_thread(client, server.sockets[0].getsockname()[1])
+            async with asyncio.timeout(10):
+                while state.connections:  # it sees that the client has left
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)
+        finally:
+            server.close()
+
+    asyncio.run(serve())
+
+
+def test_an_early_answer_is_read() -> None:
+    """A client that sends all of its body before it reads gets the refusal, not a reset."""
+
+    def talk(connection: socket.socket) -> None:
+        time.sleep(0.1)  # the answer is there before the body
+        connection.sendall(bytes(20_000_000))
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.read()) == (415, b"no")
+
+    with_refusals(talk)
+
+
+def test_nobody_sends_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some time after the answer the connection is closed, whatever is still sent."""
+    monkeypatch.setattr(protocol, "LINGER_S", 0.2)
+
+    def talk(connection: socket.socket) -> None:
+        time.sleep(0.5)
+        with pytest.raises(ConnectionError):
+            connection.sendall(bytes(20_000_000))
+
+    with_refusals(talk)

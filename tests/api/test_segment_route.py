@@ -16,6 +16,7 @@ from dicom_files import series, to_bytes, zip_of
 from fakes import FakeSegmenter, by_threshold, make_contract
 from fastapi.testclient import TestClient
 from highdicom import Volume
+from http_helpers import PNG, running
 from PIL import Image
 from pydicom.uid import MRImageStorage
 
@@ -379,3 +380,11 @@ def test_resample(client: TestClient, phantom: Phantom) -> None:
     assert answer["source"]["slices"] == 35
     assert [warning["code"] for warning in answer["warnings"]] == ["resampled"]
     assert answer["findings"]["liver"]["volume_ml"] == pytest.approx(phantom.liver_ml, rel=0.03)
+
+
+def test_accept_in_several_headers(tmp_path: Path) -> None:
+    """Several `Accept` headers are one list."""
+    headers = [*PNG.items(), ("Accept", "text/html"), ("Accept", "application/zip")]
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        response = client.post("/v1/segment", content=slice_png(), headers=headers)
+        assert response.headers["content-type"] == "application/zip"

@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from fastapi.testclient import TestClient
 from highdicom import Volume
 from http_helpers import PNG, ZIP, problem, running, slice_png
 from pydicom.uid import MRImageStorage
+from sqlalchemy.exc import OperationalError
 
 from service.errors import StorageFull
 from service.jobs import steps
@@ -90,6 +92,17 @@ def test_wait_of_the_request(gated: tuple[TestClient, Gate], prefer: str) -> Non
     assert time.monotonic() - started < 5
 
 
+def test_preferences_in_several_headers(gated: tuple[TestClient, Gate]) -> None:
+    """RFC 7240: several `Prefer` headers are one list; two keys cannot be."""
+    client, _ = gated
+    prefer = [("Prefer", "handling=lenient"), ("Prefer", "respond-async"), *PNG.items()]
+    started = time.monotonic()
+    assert client.post(URL, content=slice_png(), headers=prefer).status_code == 202
+    assert time.monotonic() - started < 5
+    keys = [("Idempotency-Key", "a"), ("Idempotency-Key", "b"), *PNG.items()]
+    problem(client.post(URL, content=slice_png(), headers=keys), 400, "invalid_parameter")
+
+
 def test_what_fails_the_checks_makes_no_resource(tmp_path: Path, clean_volume: Volume) -> None:
     """Container, limits, headers, geometry: the problem as ever, and nothing is kept."""
     tilted = series(clean_volume)
@@ -121,9 +134,9 @@ def test_waiting_post_answers_with_the_failure(tmp_path: Path) -> None:
         raise RuntimeError(PHANTOM_NAME)
 
     with running(tmp_path, FakeSegmenter(broken)) as client:
-        answer = problem(client.post(URL, content=slice_png(), headers=PNG), 500, "internal_error")
-        assert PHANTOM_NAME not in str(answer)
-        failed = client.get(URL).json()["items"][0]
+        response = client.post(URL, content=slice_png(), headers=PNG)
+        assert PHANTOM_NAME not in str(problem(response, 500, "internal_error"))
+        failed = client.get(response.headers["location"]).json()
         assert failed["status"] == "failed"
         assert failed["error"]["code"] == "internal_error"
         problem(client.get(f"{URL}/{failed['id']}/mask.nii.gz"), 409, "no_result")
@@ -170,6 +183,19 @@ def test_pages(tmp_path: Path) -> None:
             problem(client.get(f"{URL}?{wrong}"), 400, "invalid_parameter")
 
 
+def test_a_job_that_vanishes_ends_no_page(tmp_path: Path) -> None:
+    """What is deleted while a page is made is missing there, and the next page is still named."""
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        posted = [
+            client.post(URL, content=slice_png(level), headers=PNG).json()["id"]
+            for level in range(3)
+        ]
+        client.app.state.resources.store.delete_all(posted[2])
+        page = client.get(URL, params={"limit": 2}).json()
+        assert [item["id"] for item in page["items"]] == [posted[1]]
+        assert [item["id"] for item in client.get(page["next"]).json()["items"]] == [posted[0]]
+
+
 def test_cancel(gated: tuple[TestClient, Gate], study: bytes) -> None:
     """A running job stops at its next batch, a waiting POST is told; again is no error."""
     client, gate = gated
@@ -211,6 +237,17 @@ def test_delete_leaves_nothing(
     assert [path for path in kept.rglob("*") if path.is_file()] == []
 
 
+def test_deleted_while_its_post_waits(gated: tuple[TestClient, Gate]) -> None:
+    """The POST is told that its segmentation is cancelled, not that its address is unknown."""
+    client, gate = gated
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.post, URL, content=slice_png(), headers=PNG)
+        assert gate.entered.wait(WAIT_S)
+        (job,) = client.get(URL).json()["items"]
+        assert client.delete(job["links"]["self"]).status_code == 204
+        problem(waiting.result(WAIT_S), 409, "cancelled")
+
+
 def test_full_queue(gated: tuple[TestClient, Gate]) -> None:
     """Above `max_jobs` unfinished ones 503 with Retry-After; then there is room again."""
     client, gate = gated
@@ -244,14 +281,14 @@ class Disk:
         return guarded
 
 
-@pytest.mark.parametrize("at", ["labels.z", "mask.dcm", "outcome.json"])
+@pytest.mark.parametrize("at", ["attempt-1", "labels.z", "mask.dcm", "outcome.json"])
 def test_a_full_disk_makes_a_job_wait(
     tmp_path: Path, study: bytes, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was accepted goes on once there is room, wherever it met the full disk."""
     monkeypatch.setattr(steps, "FULL_S", 0.01)
     disk = Disk(monkeypatch)
-    guarded = {"outcome.json": "create"}.get(at, "put")
+    guarded = "create" if at in ("attempt-1", "outcome.json") else "put"
     write = getattr(Store, guarded)
 
     def fills(store: Store, key: str, data: bytes) -> object:
@@ -265,9 +302,10 @@ def test_a_full_disk_makes_a_job_wait(
         assert disk.met.wait(WAIT_S)
         time.sleep(0.1)
         address = response.headers["location"]
-        assert client.get(address).json()["status"] == "running"
+        waits = ("queued", "running")
+        assert client.get(address).json()["status"] in waits
         disk.is_full = False
-        done = until(client, address, lambda answer: answer["status"] != "running")
+        done = until(client, address, lambda answer: answer["status"] not in waits)
         assert done["status"] == "succeeded"
         assert client.get(f"{address}/mask.dcm").status_code == 200
 
@@ -330,6 +368,84 @@ def test_job_that_the_engine_gave_up(gated: tuple[TestClient, Gate]) -> None:
     store.delete(f"{job_id}/outcome.json")
     lost = client.get(address).json()
     assert (lost["status"], lost["error"]["code"]) == ("failed", "internal_error")
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_repeat_of_a_request_that_is_not_yet_accepted(
+    tmp_path: Path, has_room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told of a job once there surely is one: the first one's, or else its own."""
+    entered, open_ = threading.Event(), threading.Event()
+    put = Store.put
+
+    def slow(store: Store, key: str, data: object) -> None:
+        if key.endswith("/input") and not entered.is_set():
+            entered.set()
+            assert open_.wait(WAIT_S)
+            if not has_room:
+                raise StorageFull("Expected room, found none.")
+        put(store, key, data)
+
+    monkeypatch.setattr(Store, "put", slow)
+    headers = PNG | {"Idempotency-Key": "twice", "Prefer": "respond-async"}
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.post, URL, content=slice_png(), headers=headers)
+        assert entered.wait(WAIT_S)
+        again = pool.submit(client.post, URL, content=slice_png(), headers=headers)
+        time.sleep(0.2)
+        assert not again.done()
+        open_.set()
+        assert first.result(WAIT_S).status_code == (202 if has_room else 507)
+        assert again.result(WAIT_S).status_code == 202
+        address = again.result().headers["location"]
+        until(client, address, lambda answer: answer["status"] == "succeeded")
+
+
+def test_key_is_taken_anew_while_its_job_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new request waits for the delete, and then its job runs."""
+    entered, open_ = threading.Event(), threading.Event()
+    delete = DBOS.delete_workflow
+
+    def slow(job_id: str) -> None:
+        if not entered.is_set():
+            entered.set()
+            assert open_.wait(WAIT_S)
+        delete(job_id)
+
+    headers = PNG | {"Idempotency-Key": "again", "Prefer": "wait=5"}
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client, ThreadPoolExecutor(2) as pool:
+        done = client.post(URL, content=slice_png(), headers=headers)
+        monkeypatch.setattr(DBOS, "delete_workflow", slow)
+        deleted = pool.submit(client.delete, done.headers["location"])
+        assert entered.wait(WAIT_S)
+        anew = pool.submit(client.post, URL, content=slice_png(9), headers=headers)
+        time.sleep(0.2)
+        open_.set()
+        assert deleted.result(WAIT_S).status_code == 204
+        if anew.result(WAIT_S).status_code == 409:  # it came before the delete's end
+            problem(anew.result(), 409, "idempotency_conflict")
+            anew = pool.submit(client.post, URL, content=slice_png(9), headers=headers)
+        assert anew.result(WAIT_S).json()["status"] == "succeeded"
+
+
+def test_delete_that_is_cut_off_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the engine finds no room to forget a job it is 507, and the job can still be named."""
+
+    def full(_: str) -> None:
+        raise OperationalError("", {}, Exception("disk is full"))
+
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        address = client.post(URL, content=slice_png(), headers=PNG).headers["location"]
+        with monkeypatch.context() as patched:
+            patched.setattr(DBOS, "delete_workflow", full)
+            problem(client.delete(address), 507, "storage_full")
+        assert client.delete(address).status_code == 204
+        problem(client.get(address), 404, "not_found")
+        assert client.get(URL).json()["items"] == []
 
 
 def test_repeat_finds_a_full_queue(gated: tuple[TestClient, Gate]) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import threading
 from collections.abc import Iterator
 
@@ -167,3 +168,29 @@ def test_finished_job_keeps_no_upload(shared: TestClient, done: dict) -> None:
         "request.json", "outcome.json", "result.json", "contours.json", "mask.nii.gz", "mask.dcm",
         "preview.png", "scene.json", "image.int16", "labels.uint8",
     }  # fmt: skip
+
+
+def test_allow_names_every_method(shared: TestClient, done: dict) -> None:
+    """405 says all that the address takes."""
+    assert shared.put(URL).headers["allow"] == "GET, POST"
+    assert shared.put(done["links"]["self"]).headers["allow"] == "DELETE, GET"
+    assert "GET" in shared.put("/openapi.json").headers["allow"]
+
+
+def test_no_redirects(shared: TestClient) -> None:
+    """An address with one slash too many is none of the API's; nobody is sent elsewhere."""
+    problem(shared.get(f"{URL}/", follow_redirects=False), 404, "not_found")
+
+
+def test_problems_are_counted(shared: TestClient) -> None:
+    """`/metrics` says how many problem documents of each code were sent."""
+
+    def count() -> float:
+        found = re.search(
+            r'lts_problems_total{code="not_found"} (\S+)', shared.get("/metrics").text
+        )
+        return float(found[1]) if found else 0.0
+
+    before = count()
+    problem(shared.get("/v1/models/another"), 404, "not_found")
+    assert count() == before + 1

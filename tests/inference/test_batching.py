@@ -215,6 +215,31 @@ def test_no_volume_waits_for_all_images() -> None:
     volume.check()
 
 
+def test_other_shapes_take_no_even_batch(
+    gate: tuple[EchoModel, threading.Event, threading.Event],
+) -> None:
+    """A volume goes on beside many images also where every other batch is of another shape."""
+    model, entered, open_ = gate
+    batcher = Batcher(model, batch_slices=2)
+    first, other, volume = Caller(0, 2, 5), Caller(1, 60, 6), Caller(2, 20, 4)
+    images = [Caller(number, 1, 4) for number in range(3, 23)]
+    with ThreadPoolExecutor(23) as pool:
+        futures = [start(pool, batcher, first)]
+        assert entered.wait(WAIT_S)
+        for waiting, caller in enumerate((other, volume, *images), 2):
+            futures.append(start(pool, batcher, caller))
+            wait_for(lambda waiting=waiting: len(batcher._waiting) == waiting)
+        done_at_last_image: list[int] = []
+        object.__setattr__(
+            images[-1].work, "progress", lambda *_: done_at_last_image.append(len(volume.seen))
+        )
+        open_.set()
+        for future in futures:
+            future.result(WAIT_S)
+    batcher.close()
+    assert done_at_last_image[0] > 0
+
+
 def test_other_shapes_take_turns(gate: tuple[EchoModel, threading.Event, threading.Event]) -> None:
     """Requests that cannot share a batch alternate: each runs before the other's second batch."""
     model, entered, open_ = gate
@@ -277,6 +302,27 @@ def test_deadline_and_cancel_free_the_waiter_at_once(
         running.result(WAIT_S)
     batcher.close()
     assert model.batches == [4]
+
+
+def test_a_wait_that_is_over_early_is_no_end(
+    gate: tuple[EchoModel, threading.Event, threading.Event],
+) -> None:
+    """Before the deadline nobody gets labels that are not written."""
+    model, entered, open_ = gate
+
+    class Early(StopSignal):
+        remaining_s = 0.01  # and yet no reason to stop
+
+    batcher, caller = Batcher(model, batch_slices=2), Caller(0, 4, stop=Early())
+    with ThreadPoolExecutor(1) as pool:
+        future = start(pool, batcher, caller)
+        assert entered.wait(WAIT_S)
+        time.sleep(0.1)
+        assert not future.done()
+        open_.set()
+        future.result(WAIT_S)
+    batcher.close()
+    caller.check()
 
 
 def test_shutdown_answers_everyone(
