@@ -18,13 +18,17 @@ from service.store import Store
 ACCEPTED_AT_ONCE = 4
 """Uploads whose headers are checked at once; each is decompressed in memory meanwhile."""
 
+IMAGES_AT_ONCE = 2
+"""Kept volumes that are written as NIfTI at once; each is in memory meanwhile."""
+
 
 @dataclass
 class Resources:
     """Made in the lifespan. `model` and `jobs` are None until the model is ready.
 
     `failure` says why it never will be; `draining` is set once the service is asked to end.
-    `threads` is for whole requests, `accepting` for the checks before a durable one is accepted.
+    `threads` is for whole requests, `accepting` for the checks before a durable one is accepted,
+    `writing_images` for kept volumes that are written whole.
     """
 
     settings: Settings
@@ -33,6 +37,7 @@ class Resources:
     admission: Admission
     threads: anyio.CapacityLimiter
     accepting: anyio.CapacityLimiter
+    writing_images: anyio.CapacityLimiter
     arriving: Arriving
     loop: asyncio.AbstractEventLoop
     draining: asyncio.Event
@@ -55,6 +60,7 @@ class Resources:
             admission=Admission(settings.max_running, settings.max_waiting),
             threads=anyio.CapacityLimiter(threads),
             accepting=anyio.CapacityLimiter(ACCEPTED_AT_ONCE),
+            writing_images=anyio.CapacityLimiter(IMAGES_AT_ONCE),
             arriving=Arriving(),
             loop=asyncio.get_running_loop(),
             draining=asyncio.Event(),

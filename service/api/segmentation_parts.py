@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+import anyio
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
@@ -64,8 +65,12 @@ def mask_dicom(id: str, service: Service) -> Response:
     summary="The source as NIfTI, on the mask's grid",
     **_part(NIFTI),
 )
-def image_nifti(id: str, service: Service) -> Response:
-    return _file(service.ready_jobs().kept(id).image_nii_gz(), NIFTI)
+async def image_nifti(id: str, service: Service) -> Response:
+    jobs = service.ready_jobs()
+    content = await anyio.to_thread.run_sync(
+        lambda: jobs.kept(id).image_nii_gz(), limiter=service.writing_images
+    )
+    return _file(content, NIFTI)
 
 
 @router.get(

@@ -21,7 +21,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from pydantic import TypeAdapter
 from sqlalchemy.exc import OperationalError
 
-from service.admission import SMALL_VOXELS, Admission
+from service.admission import SMALL_BYTES, SMALL_VOXELS, Admission
 from service.errors import (
     Busy,
     Cancelled,
@@ -160,7 +160,7 @@ class Jobs:
         while (live := self._claim(request)) is None:
             if self._is_repeat(request):  # one that came at the same moment
                 return request.id
-        if readable.voxels <= SMALL_VOXELS:
+        if spool.total_bytes <= SMALL_BYTES and readable.voxels <= SMALL_VOXELS:
             live.readable = readable  # a large one is read again, not to wait in memory
         self._start(request.id, spool)
         live.accepted.set()
@@ -349,7 +349,7 @@ class Jobs:
             request = self._request(job_id)
             if request is not None and self._outcome(job_id) is None:
                 self._perform(request, live)
-            for name in (INPUT, LABELS, *map(attempt, range(1, MAX_ATTEMPTS + 1))):
+            for name in (*map(attempt, range(1, MAX_ATTEMPTS + 1)), LABELS, INPUT):
                 self._store.delete(key(job_id, name))
         finally:
             self._live.end(job_id)

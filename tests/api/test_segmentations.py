@@ -4,7 +4,9 @@ import gzip
 import io
 import re
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import highdicom
@@ -17,6 +19,7 @@ from fastapi.testclient import TestClient
 from highdicom import Volume
 from http_helpers import PNG, ZIP, problem, running, slice_png
 
+from service.jobs.kept import Kept
 from service.phantom_files import nifti_bytes
 
 URL = "/v1/segmentations"
@@ -122,6 +125,29 @@ def test_image_of_a_nifti_is_the_file(shared: TestClient, clean_volume: Volume) 
     image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content))
     np.testing.assert_array_equal(image.affine, source.affine)
     np.testing.assert_array_equal(np.asarray(image.dataobj), np.asarray(source.dataobj))
+
+
+def test_whole_images_are_written_two_at_a_time(
+    shared: TestClient, done: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask for a source image at once, two volumes at most are in memory."""
+    lock, now, most = threading.Lock(), 0, 0
+
+    def counted(_: Kept) -> bytes:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.05)
+        with lock:
+            now -= 1
+        return b""
+
+    monkeypatch.setattr(Kept, "image_nii_gz", counted)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(shared.get, [done["links"]["image_nifti"]] * 8))
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert most == 2
 
 
 def test_one_corrupt_slice_fails_the_job(shared: TestClient, clean_volume: Volume) -> None:
