@@ -167,12 +167,18 @@ class Batcher:
             thread.join(CLOSE_S)
 
     def _serve(self) -> None:
-        while parts := self._next_batch():
-            try:
-                self._run(parts)
-            except BaseException as error:  # a defect here must not strand a single waiter
-                for part in parts:
-                    part.request.end(error)
+        while self._serve_next():
+            pass  # and while this thread waits it holds no request, hence no volume
+
+    def _serve_next(self) -> bool:
+        """Run the next batch; false when closed."""
+        parts = self._next_batch()
+        try:
+            self._run(parts)
+        except BaseException as error:  # a defect here must not strand a single waiter
+            for part in parts:
+                part.request.end(error)
+        return bool(parts)
 
     def _next_batch(self) -> list[_Part]:
         """Wait for slices and take a batch of them; empty when closed."""

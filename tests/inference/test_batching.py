@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -369,4 +370,20 @@ def test_stop_before_the_first_batch() -> None:
     batcher = Batcher(EchoModel(), 4)
     with pytest.raises(ServiceError, match="before"):
         batcher.label(Caller(0, 3, stop=stop).work)
+    batcher.close()
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_nothing_is_held_after_the_answer(lanes: int) -> None:
+    """Once all is answered no lane keeps a request, whose volume would stay in memory."""
+    batcher = Batcher(EchoModel(lanes=lanes), 2 * lanes)
+    caller = Caller(1, 7)
+    volume = weakref.ref(caller.hu)
+    batcher.label(caller.work)
+    caller.work = None  # the caller and its work hold each other
+    del caller
+    deadline = time.monotonic() + WAIT_S
+    while volume() is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert volume() is None
     batcher.close()
