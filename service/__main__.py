@@ -32,7 +32,7 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 """glibc's malloc.h."""
 
 _OF_ITS_OWN_BYTES = 256 * 1024
-"""From this size on an allocation is the system's own, and goes back to it at once: a slice does."""
+"""From this size on, as a slice is, an allocation is the system's own and goes back at once."""
 
 DRAIN_S = 30
 """How long running requests may take to end after SIGTERM."""
