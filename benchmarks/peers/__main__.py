@@ -57,7 +57,7 @@ def main(
     clients: Annotated[int, typer.Option(help="at once")] = 8,
     series: Annotated[int, typer.Option(help="requests with the series, a round")] = 16,
     images: Annotated[int, typer.Option(help="requests with the image, a round")] = 160,
-    rounds: Annotated[int, typer.Option(min=1, help="of all servers; the best one counts")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="of all servers; the best one counts")] = 3,
 ) -> None:
     """Print a table for docs/performance.md."""
     inputs = {"series": (ct_zip(ct), series), "image": (phantom_png(512), images)}

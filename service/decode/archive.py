@@ -5,6 +5,7 @@ import gzip
 import io
 import re
 import stat
+import struct
 import sys
 import zipfile
 import zlib
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
+
+import imagecodecs
 
 from service.decode import tar
 from service.decode.sniff import TAR_BLOCK_BYTES, ContentKind, sniff
@@ -36,6 +39,7 @@ _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Only these: zipfile gives the others' decompressors no bound, and 45 bytes can make 45 MB."""
 
 _LOCAL_HEADER_BYTES = 30
+_DEFLATE_RATIO = 1032
 
 
 @dataclass(frozen=True)
@@ -223,8 +227,8 @@ def _unzip(data: bytes, budget: _Budget) -> Iterator[tuple[ContentKind, bytes]]:
             budget.check_bytes(sum(entry.file_size for entry in wanted))
             for entry in sorted(wanted, key=lambda entry: natural_key(entry.filename)):
                 budget.count_file()
-                with archive.open(entry) as stream:
-                    member = _Source(stream, budget).read()
+                member = _entry(data, entry)
+                budget.count_bytes(len(member))
                 yield _member(member, budget)
     except NotImplementedError as error:
         raise UnsafeArchive(
@@ -232,6 +236,30 @@ def _unzip(data: bytes, budget: _Budget) -> Iterator[tuple[ContentKind, bytes]]:
         ) from error
     except _DAMAGE as error:
         raise UnreadableFile("Expected a whole zip archive, found a damaged one.") from error
+
+
+def _entry(data: bytes, entry: zipfile.ZipInfo) -> bytes:
+    """What one entry of an archive holds; raises one of `_DAMAGE`.
+
+    Not through zipfile's own reader: libdeflate takes 0.4 of its time, and no lock meanwhile. A
+    claimed size is believed as far as deflate can reach it (1,032 times, RFC 1951: 258 bytes in two
+    bits), and no further.
+    """
+    header = data[entry.header_offset : entry.header_offset + _LOCAL_HEADER_BYTES]
+    if not header.startswith(b"PK\x03\x04"):
+        raise zipfile.BadZipFile("no header before the entry")
+    name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
+    start = entry.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
+    packed = data[start : start + entry.compress_size]
+    if entry.compress_type == zipfile.ZIP_STORED or not packed:
+        content = packed
+    elif entry.file_size > _DEFLATE_RATIO * len(packed):
+        raise zipfile.BadZipFile("a size that the entry cannot have")
+    else:
+        content = bytes(imagecodecs.deflate_decode(packed, raw=True, out=entry.file_size))
+    if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
+        raise zipfile.BadZipFile("another size or checksum than the directory says")
+    return content
 
 
 class _ZipBytes(io.BytesIO):

@@ -252,6 +252,37 @@ def test_zip_that_lies_about_its_size(options: DecodeOptions) -> None:
         opened(bytes(data))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        pytest.param(16, b"\0\0\0\1", id="checksum"),
+        pytest.param(24, (2000).to_bytes(4, "little"), id="smaller"),
+        pytest.param(24, (4000).to_bytes(4, "little"), id="larger"),
+        pytest.param(24, (1 << 23).to_bytes(4, "little"), id="unreachable"),
+        pytest.param(42, (1).to_bytes(4, "little"), id="no header there"),
+    ],
+)
+def test_zip_directory_that_is_wrong(method: int, field: int, value: bytes) -> None:
+    """Size, checksum and place of an entry are checked against its data."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("a", bytes(range(250)) * 12)
+    data = bytearray(buffer.getvalue())
+    assert opened(bytes(data)) == [bytes(range(250)) * 12]
+    at = data.index(b"PK\1\2") + field
+    data[at : at + 4] = value
+    with pytest.raises((UnreadableFile, UnsafeArchive)):
+        opened(bytes(data))
+
+
+def test_deflated_entry_of_no_bytes() -> None:
+    """Some programs write an empty file as deflated, with nothing in it."""
+    data = bytearray(to_zip([b"", b"x"]))
+    data[data.index(b"PK\1\2") + 10] = zipfile.ZIP_DEFLATED
+    assert opened(bytes(data)) == [b"x"]
+
+
 @pytest.mark.parametrize(
     "archive",
     [
