@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.error import HTTPError
 
 import typer
 
@@ -72,12 +73,22 @@ def main(
         for contender in contenders:
             with contender.start() as url:
                 for name, (data, requests) in inputs.items():
-                    call = partial(post_form, url, data)
-                    rate = calls_per_second(call, clients, requests)
-                    contender.rates.setdefault(name, []).append(rate)
-                    contender.voxels[name] = contender.liver_voxels(json.loads(call()))
+                    try:
+                        _measure(contender, name, partial(post_form, url, data), clients, requests)
+                    except HTTPError as error:
+                        if contender is contenders[0]:
+                            raise
+                        print(f"{contender.name}, {name}: a round without a figure, {error}")
     _check_same_work(contenders)
     _print(contenders, clients, rounds)
+
+
+def _measure(
+    contender: Contender, name: str, call: Callable[[], bytes], clients: int, requests: int
+) -> None:
+    rate = calls_per_second(call, clients, requests)
+    contender.rates.setdefault(name, []).append(rate)
+    contender.voxels[name] = contender.liver_voxels(json.loads(call()))
 
 
 def post_form(url: str, data: bytes) -> bytes:
