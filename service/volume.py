@@ -134,11 +134,11 @@ class Canonical:
     """A volume turned to `CANONICAL`, and the way back for arrays made from it."""
 
     volume: Volume
-    source_orientation: tuple[str, ...]
+    source_orientation: str
 
     def to_source(self, array: NDArray[np.uint8]) -> Volume:
         """An array on the canonical grid, as a volume on the source's grid."""
-        return self.volume.with_array(array).to_patient_orientation(self.source_orientation)
+        return _turned(self.volume.with_array(array), CANONICAL, self.source_orientation)
 
 
 def to_canonical(volume: Volume) -> Canonical:
@@ -146,8 +146,13 @@ def to_canonical(volume: Volume) -> Canonical:
 
     An oblique volume is turned to the nearest of the 48 orientations.
     """
-    orientation = tuple(str(axis.value) for axis in volume.get_closest_patient_orientation())
-    return Canonical(volume.to_patient_orientation(CANONICAL), orientation)
+    orientation = "".join(axis.value for axis in volume.get_closest_patient_orientation())
+    return Canonical(_turned(volume, orientation, CANONICAL), orientation)
+
+
+def _turned(volume: Volume, now: str, wanted: str) -> Volume:
+    """Most axial volumes lie as they should; highdicom would look, check and wrap them again."""
+    return volume if now == wanted else volume.to_patient_orientation(wanted)
 
 
 def is_spacing(values_mm: float | NDArray[np.floating]) -> bool:
