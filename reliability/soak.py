@@ -36,12 +36,18 @@ AT = "/v1/segmentations"
 HEALTH_EVERY_S = 0.05
 HEALTH_P99_S = 0.1
 
-GROWN_MB = 64
-"""How much more memory the last quarter may take than the second; the first one fills caches."""
+WARM_UP_S = 30
+"""Of the same load, in which pools and caches grow to their size; growth is measured after it."""
 
-GROWN_THREADS = 4
+GROWN_MB = 64
+"""How much more memory the last quarter may take than the second."""
+
+GROWN_THREADS = 8
+"""A pool's threads come and go with how many of the eight clients happen to be served at once. One
+lost in a hundred requests would be 25 by the end of a minute."""
+
 GROWN_FILES = 4
-"""Pools grow to their size at the first burst, which may come late."""
+"""Of connections that happen to be open."""
 
 QUIET_S = 120
 """For what is unfinished when the clients stop."""
@@ -246,7 +252,10 @@ def main(
 
 
 def _load(soak: Soak, seconds: int) -> tuple[list[float], list[Footprint]]:
-    """Run all clients; health's seconds, and the process's footprints once a second."""
+    """Run all clients for a warm-up and so many seconds more.
+
+    Returns health's seconds, and the process's footprints once a second after the warm-up.
+    """
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     watcher = multiprocessing.get_context("spawn").Process(
         target=watch_health, args=(soak.server.port, theirs), daemon=True
@@ -259,9 +268,10 @@ def _load(soak: Soak, seconds: int) -> tuple[list[float], list[Footprint]]:
     for thread in threads:
         thread.start()
     samples = []
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not soak.wrong:
-        samples.append(Footprint.of(soak.server.process.pid))
+    warm = time.monotonic() + WARM_UP_S
+    while (now := time.monotonic()) < warm + seconds and not soak.wrong:
+        if now >= warm:
+            samples.append(Footprint.of(soak.server.process.pid))
         time.sleep(1)
     soak.over.set()
     for thread in threads:
