@@ -185,7 +185,7 @@ def _collect_rarely() -> None:
 
     A collection holds every thread, and goes over all objects: while headers of a series are read
     and a SEG is made of them there were 15 of up to 0.5 s, in which nobody got an answer. Rarer
-    still, at ten times this, what dies in cycles took 75 MB more within three minutes of load.
+    still, at a tenth of this, memory grew by 75 MB within three minutes of load.
     """
     gc.collect()
     gc.freeze()
