@@ -45,6 +45,11 @@ class _Lingering:
         self.close = close
         self.is_closing = is_closing
 
+    def let_go(self) -> None:
+        """Forget the protocol, which holds this: a circle for each connection fills the memory."""
+        self.close = self._transport.close
+        self.is_closing = self._transport.is_closing
+
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the transport has
         return getattr(self._transport, name)
 
@@ -67,8 +72,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._real: asyncio.Transport = transport  # type: ignore[assignment]  # as uvicorn says it
-        lingering = _Lingering(self._real, self._close_answered, self._is_closing)
-        super().connection_made(lingering)  # type: ignore[arg-type]  # all of one that is called
+        self._lingering = _Lingering(self._real, self._close_answered, self._is_closing)
+        super().connection_made(self._lingering)  # type: ignore[arg-type]  # all of one that is called
         self._await_head()
 
     def shutdown(self) -> None:
@@ -81,6 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._linger_timer is not None:
             self._linger_timer.cancel()
         super().connection_lost(exc)
+        self._lingering.let_go()
 
     def data_received(self, data: bytes) -> None:
         if self._linger_timer is not None:

@@ -1,6 +1,7 @@
 """Heads of requests are bounded, and what is no HTTP is answered with a problem."""
 
 import asyncio
+import gc
 import http.client
 import json
 import socket
@@ -170,3 +171,14 @@ def test_nobody_sends_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
             connection.sendall(bytes(20_000_000))
 
     with_refusals(talk)
+
+
+def test_a_connection_leaves_nothing_behind() -> None:
+    """Once it is closed its protocol is freed at once, not when garbage is collected next."""
+    gc.collect()
+    gc.disable()
+    try:
+        assert LIVE in exchange(HEALTH + b"Connection: close\r\n\r\n")
+        assert not [held for held in gc.get_objects() if isinstance(held, BoundedProtocol)]
+    finally:
+        gc.enable()
