@@ -99,6 +99,13 @@ class TrainingData(_Frozen):
     license: str
     cases: int = Field(ge=0)
     slices: int = Field(ge=0)
+    volumes: tuple[str, ...] = Field((), description="names of the cases; empty if not told")
+
+    @model_validator(mode="after")
+    def _names_all_or_none(self) -> Self:
+        if self.volumes and len(self.volumes) != self.cases:
+            raise ValueError(f"expected {self.cases} volumes, found {len(self.volumes)}")
+        return self
 
 
 class Validation(_Frozen):
