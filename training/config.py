@@ -2,14 +2,28 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.volume import HounsfieldWindow
+
+Architecture = Literal["resnet50_unet", "resnet50_fpn", "unet", "unet++"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkConfig(_Frozen):
+    """Which network, and how wide; `filters` from the coarsest stage to the finest."""
+
+    architecture: Architecture = "resnet50_unet"
+    filters: tuple[int, ...] = (256, 128, 64, 32, 16)
+    deep_supervision: bool = Field(False, description="scores of coarser stages learn too")
+    norm_momentum: float = Field(
+        0.99, gt=0, lt=1, description="of the decoder's batch norms; short runs need a lower one"
+    )
 
 
 class SamplingConfig(_Frozen):
@@ -24,40 +38,117 @@ class SamplingConfig(_Frozen):
         return self.with_tumor + self.liver_only + self.without_liver
 
 
+class SyntheticLesionConfig(_Frozen):
+    """Lesions drawn into slices that show liver and no tumour."""
+
+    probability: float = Field(0.0, ge=0, le=1, description="of such a slice to get lesions")
+    most: int = Field(3, ge=1, description="lesions in one slice")
+    radius_px: tuple[float, float] = Field((2.0, 16.0), description="on the grid, log-uniform")
+    contrast: tuple[float, float] = Field(
+        (0.08, 0.35), description="darker than the liver, in window widths"
+    )
+    bright: float = Field(0.15, ge=0, le=1, description="part that is brighter than the liver")
+
+
 class AugmentConfig(_Frozen):
     """Ranges of the random changes; every one is drawn anew for each slice."""
 
     rotation_deg: float = Field(15.0, description="rotation, uniform in plus or minus this")
     scale: tuple[float, float] = Field((0.75, 1.3), description="zoom of the field of view")
     shift: float = Field(0.1, description="translation, as a part of the slice's side")
+    flip_left_right: float = Field(0.0, ge=0, le=1, description="probability")
+    flip_front_back: float = Field(0.0, ge=0, le=1, description="probability")
+    elastic: float = Field(0.0, ge=0, description="largest mean bend, as a part of the side")
     contrast: float = Field(0.15, description="factor around the slice's mean, 1 plus or minus")
     brightness: float = Field(0.1, description="offset, in window widths")
     gamma: float = Field(0.2, description="exponent, e to the plus or minus")
     noise: float = Field(0.04, description="largest standard deviation, in window widths")
-    blur_px: float = Field(1.0, description="largest Gaussian sigma, in pixels of the source")
-    blur_probability: float = 0.2
+    blur_px: float = Field(1.0, description="largest Gaussian sigma, in pixels of the grid")
+    blur_probability: float = Field(0.2, ge=0, le=1)
+    coarse: float = Field(1.0, ge=1, description="largest factor of a simulated coarser scan")
+    coarse_probability: float = Field(0.0, ge=0, le=1)
+    lesion_contrast: float = Field(
+        0.0, ge=0, description="how far lesions leave the liver's grey: 1 minus this to 1 plus this"
+    )
+    synthetic_lesions: SyntheticLesionConfig = SyntheticLesionConfig()
+
+
+class LossConfig(_Frozen):
+    """Cross-entropy and an overlap term; `miss` above 0.5 punishes missed pixels more (Tversky)."""
+
+    miss: float = Field(0.5, gt=0, lt=1)
+    focus: float = Field(0.0, ge=0, description="focal exponent of the cross-entropy; 0 is plain")
+    tumor_weight: float = Field(1.0, gt=0, description="of the tumour's overlap over the liver's")
+
+
+class OptimizerConfig(_Frozen):
+    """AdamW with warm-up and cosine decay."""
+
+    learning_rate: float = 4e-4
+    warmup_steps: int = 100
+    weight_decay: float = 1e-4
+    ema: float | None = Field(None, gt=0, lt=1, description="momentum of the averaged weights")
+
+
+class ValidationConfig(_Frozen):
+    """How often held-out cases are looked at, and when that ends a run."""
+
+    every_epochs: int = Field(0, ge=0, description="0 is never")
+    patience: int | None = Field(None, ge=1, description="looks without gain before stopping")
 
 
 class TrainingConfig(_Frozen):
-    """One training run. `seed` and the files named here decide its result."""
+    """One training run. `seed`, the data and the files named beside it decide its result."""
 
     name: str
     seed: int = 1
     window: HounsfieldWindow
-    grid: int = Field(256, description="rows and columns of the network's input")
-    decoder_filters: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
+    grid: int = Field(256, multiple_of=32, description="rows and columns of the network's input")
+    network: NetworkConfig = NetworkConfig()
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
-    epochs: int = 18
-    steps_per_epoch: int = 100
-    crop: int = Field(160, description="side of the crops of the first epochs; a multiple of 32")
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    validation: ValidationConfig = ValidationConfig()
+    epochs: int = Field(18, ge=1)
+    steps_per_epoch: int = Field(100, ge=1)
+    crop: int = Field(160, multiple_of=32, description="side of the crops of the first epochs")
     crop_epochs: int = Field(0, ge=0, description="epochs on crops, before those on the whole grid")
-    learning_rate: float = 4e-4
-    warmup_steps: int = 100
-    weight_decay: float = 1e-4
     precision: str = Field("float32", description="Keras dtype policy, e.g. mixed_bfloat16")
+    same_patient: tuple[tuple[str, ...], ...] = Field(
+        (), description="cases of one patient, who stays in one fold"
+    )
+
+    @model_validator(mode="after")
+    def _can_stop(self) -> "TrainingConfig":
+        if self.validation.patience is not None and not self.validation.every_epochs:
+            raise ValueError("validation.patience needs validation.every_epochs")
+        return self
 
     @classmethod
     def read(cls, path: Path) -> "TrainingConfig":
-        """Raises pydantic.ValidationError for unknown keys and values out of range."""
-        return cls.model_validate(tomllib.loads(path.read_text()))
+        """From TOML; `extends` names a file beside it whose values hold where this one is silent.
+
+        Raises pydantic.ValidationError for unknown keys and values out of range.
+        """
+        return cls.model_validate(_fields(path))
+
+    @property
+    def training_slices(self) -> int:
+        """Slices, or crops of them, that a whole run sees."""
+        return self.epochs * self.steps_per_epoch * self.sampling.batch_size
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    own = tomllib.loads(path.read_text())
+    base = own.pop("extends", None)
+    return own if base is None else _merged(_fields(path.parent / base), own)
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        inner = merged.get(key)
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        merged[key] = _merged(inner, value) if both else value
+    return merged

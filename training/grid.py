@@ -18,15 +18,20 @@ def grid_weights(size: int, side: int, grid: int) -> NDArray[np.float32]:
     (512 to 256 pixels: weights 1/8, 3/8, 3/8, 1/8), the same as Pillow's BILINEAR. What the grid
     covers beyond the slice counts as 0, the lower end of the window: air.
     """
-    step = side / grid
-    radius = max(step, 1.0)
-    margin = math.ceil(radius)
-    pixels = np.arange(-margin, side + margin, dtype=np.float32)
-    centres = (np.arange(grid, dtype=np.float32) + np.float32(0.5)) * np.float32(step) - 0.5
-    weights = np.maximum(0.0, 1.0 - np.abs(pixels[None, :] - centres[:, None]) / radius)
-    weights /= weights.sum(axis=1, keepdims=True)
-    before = margin + (side - size) // 2
+    overlap = _overlap(side, grid)
+    weights = overlap / overlap.sum(axis=1, keepdims=True)
+    before = _margin(side, grid) + (side - size) // 2
     return weights[:, before : before + size].astype(np.float32)
+
+
+def pixel_weights(size: int, side: int, grid: int) -> NDArray[np.float32]:
+    """Weights that resample the grid back onto one axis of a slice, as float32 [size, grid].
+
+    The overlaps of `grid_weights`, those of each pixel 1 in sum.
+    """
+    before = _margin(side, grid) + (side - size) // 2
+    back = _overlap(side, grid)[:, before : before + size].T
+    return np.ascontiguousarray(back / back.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def to_grid(image: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
@@ -36,3 +41,24 @@ def to_grid(image: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
     by_row = np.tensordot(grid_weights(rows, side, grid), image, axes=(1, 0))
     by_column = np.tensordot(by_row, grid_weights(columns, side, grid), axes=(1, 1))
     return np.ascontiguousarray(by_column.transpose(0, 2, 1))
+
+
+def to_pixels(scores: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+    """Resample float32 [slices, grid, grid, channels] onto [slices, rows, columns, channels]."""
+    grid, side = scores.shape[1], max(rows, columns)
+    by_row = np.tensordot(scores, pixel_weights(rows, side, grid), axes=(1, 1))
+    by_column = np.tensordot(by_row, pixel_weights(columns, side, grid), axes=(1, 1))
+    return np.ascontiguousarray(by_column.transpose(0, 2, 3, 1))
+
+
+def _overlap(side: int, grid: int) -> NDArray[np.float32]:
+    """The triangle of each grid cell over the pixels of the square and a margin around it."""
+    step, margin = side / grid, _margin(side, grid)
+    pixels = np.arange(-margin, side + margin, dtype=np.float32)
+    centres = (np.arange(grid, dtype=np.float32) + np.float32(0.5)) * np.float32(step) - 0.5
+    distance = np.abs(pixels[None, :] - centres[:, None])
+    return np.maximum(0.0, 1.0 - distance / max(step, 1.0)).astype(np.float32)
+
+
+def _margin(side: int, grid: int) -> int:
+    return math.ceil(max(side / grid, 1.0))

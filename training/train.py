@@ -1,89 +1,120 @@
-"""One training run: configuration and slices in, a folder with weights, log and settings out."""
+"""One training run: configuration and cases in, a folder with the network and its log out."""
 
-import csv
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from training.batches import CLASSES, SliceBatches
 from training.config import TrainingConfig
-from training.data import CLASSES, LabelledSlice, SliceBatches
-from training.losses import CrossEntropyAndDice
-from training.network import resnet50_unet
+from training.data import Dataset
+from training.losses import CrossEntropyAndOverlap
+from training.network import build_network, finest
+from training.parallel import Devices
+from training.run_folder import RunFolder
+from training.validate import Looks, averaged_weights
+from training.watch import Watch
 
-WEIGHTS_FILE = "model.weights.h5"
-CONFIG_FILE = "config.json"
-LOG_FILE = "log.csv"
-CHECKPOINT_FILE = "checkpoint.keras"
+COARSER_SCORES_COUNT = 0.5
+"""Under deep supervision each coarser stage weighs half of the one before it."""
 
 
 def train(
     config: TrainingConfig,
-    slices: list[LabelledSlice],
+    data: Dataset,
     out: Path,
-    encoder_weights: Path | None,
+    encoder_weights: Path | None = None,
     first_weights: Path | None = None,
+    held_out: Dataset | None = None,
+    devices: Devices | None = None,
 ) -> None:
-    """Train on `slices` and write weights, log and configuration into `out`.
+    """Train on `data` and leave the network in `out`; does nothing where it is there already.
 
-    The network starts from `first_weights` (all of an earlier run's), else with its encoder from
-    `encoder_weights`, else at random. An unfinished run in `out` goes on after its last complete
-    epoch.
+    The network starts from `first_weights` (an earlier run's `model.keras`), else with its encoder
+    from `encoder_weights`, else at random. An unfinished run in `out` goes on after its last
+    complete epoch, as if it had never stopped. `held_out` is looked at as the configuration says.
+    Raises `AnotherRun` where `out` holds a run of other settings or data.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    (out / CONFIG_FILE).write_text(config.model_dump_json(indent=2))
+    folder, devices = RunFolder(out), devices or Devices.one()
+    folder.claim(config, data)
+    if folder.finished:
+        return
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
-    model = _resume(out) or _start(config, encoder_weights, first_weights)
+    batches = SliceBatches(data.slices, config)
+    with devices.scope():
+        model = _resume(folder) or _start(config, encoder_weights, first_weights)
+    looks = Looks(config, folder, held_out)
     first_epoch = int(model.optimizer.iterations) // config.steps_per_epoch
-    batches = SliceBatches(slices, config)
-    # A plain loop, not Model.fit: on TensorFlow 2.21 fit feeds Python data through tf.data, whose
-    # prefetch thread deadlocked with the interpreter's lock at the end of an epoch.
-    for epoch in range(first_epoch, config.epochs):
-        started = time.perf_counter()
-        losses = [model.train_on_batch(*batch) for batch in batches.epoch(epoch)]
-        _save(model, out / CHECKPOINT_FILE)
-        _log(out, epoch, float(np.mean(losses)), time.perf_counter() - started)
-    model.save_weights(out / WEIGHTS_FILE)
+    with Watch(folder, config, first_epoch) as watch:
+        # A plain loop, not Model.fit: on TensorFlow 2.21 fit feeds Python data through tf.data,
+        # whose prefetch thread deadlocked with the interpreter's lock at the end of an epoch.
+        for epoch in range(first_epoch, config.epochs):
+            if looks.enough:
+                break
+            started, losses = time.perf_counter(), []
+            batches.epoch = epoch
+            for images, classes in batches:
+                losses.append(devices.step(model, images, [classes] * len(model.outputs)))
+                watch.step(losses[-1])
+            seen = looks.after(epoch, model)
+            watch.epoch(epoch, float(np.mean(losses)), time.perf_counter() - started, seen)
+            folder.save(model, folder.checkpoint_path)
+    _finish(model, folder)
 
 
 def _start(
     config: TrainingConfig, encoder_weights: Path | None, first_weights: Path | None
 ) -> keras.Model:
-    model = resnet50_unet(None, CLASSES, config.decoder_filters, encoder_weights)
+    model = build_network(config.network, None, CLASSES, encoder_weights)
     if first_weights is not None:
-        model.load_weights(first_weights)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=config.learning_rate / 100,
-        decay_steps=config.epochs * config.steps_per_epoch - config.warmup_steps,
-        warmup_target=config.learning_rate,
-        warmup_steps=config.warmup_steps,
+        _take_weights(model, first_weights)
+    outputs = len(model.outputs)
+    model.compile(
+        optimizer=_optimizer(config),
+        loss=[CrossEntropyAndOverlap.of(config.loss) for _ in range(outputs)],
+        loss_weights=[COARSER_SCORES_COUNT**stage for stage in range(outputs)],
+        jit_compile=keras.backend.backend() == "jax",
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
-    model.compile(optimizer=optimizer, loss=CrossEntropyAndDice(), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)  # in the scope of several devices, if any
     return model
 
 
-def _resume(out: Path) -> keras.Model | None:
-    checkpoint = out / CHECKPOINT_FILE
-    return keras.models.load_model(checkpoint) if checkpoint.exists() else None
+def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
+    settings = config.optimizer
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=settings.learning_rate / 100,
+        decay_steps=max(1, config.epochs * config.steps_per_epoch - settings.warmup_steps),
+        warmup_target=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+    )
+    return keras.optimizers.AdamW(
+        schedule,
+        weight_decay=settings.weight_decay,
+        use_ema=settings.ema is not None,
+        ema_momentum=settings.ema or 0.99,
+    )
 
 
-def _save(model: keras.Model, checkpoint: Path) -> None:
-    """Replace the checkpoint as a whole: a run killed while writing keeps the one before."""
-    partial = checkpoint.with_name("partial.keras")
-    model.save(partial)
-    partial.replace(checkpoint)
+def _take_weights(model: keras.Model, path: Path) -> None:
+    """Raises ValueError for a network of another architecture or width."""
+    earlier = keras.models.load_model(path, compile=False)
+    shapes = [tuple(weight.shape) for weight in earlier.weights]
+    if shapes != [tuple(weight.shape) for weight in model.weights]:
+        raise ValueError(f"expected weights of a {model.name} of this size, found {earlier.name}")
+    model.set_weights(earlier.get_weights())
 
 
-def _log(out: Path, epoch: int, loss: float, seconds: float) -> None:
-    """Append one line to the run's log, under a header where the log is new."""
-    log = out / LOG_FILE
-    new = not log.exists()
-    with log.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["epoch", "loss", "seconds"])
-        writer.writerow([epoch, f"{loss:.6f}", f"{seconds:.1f}"])
-    print(f"epoch {epoch + 1}: loss {loss:.4f}, {seconds:.0f} s", flush=True)
+def _resume(folder: RunFolder) -> keras.Model | None:
+    path = folder.checkpoint_path
+    return keras.models.load_model(path) if path.exists() else None
+
+
+def _finish(model: keras.Model, folder: RunFolder) -> None:
+    """Keep the network that did best where that was looked at, else the last one."""
+    if folder.best_path.exists():
+        folder.best_path.replace(folder.model_path)
+        return
+    with averaged_weights(model):
+        folder.save(finest(model), folder.model_path)

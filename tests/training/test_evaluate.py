@@ -1,80 +1,221 @@
-"""Dice by case, and the report of an evaluation."""
+"""An evaluation from predictions whose errors are known to every figure of its report."""
 
-import math
+import csv
+import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from labelled_cases import make_case, phantom_case, said
 
-from training.data import LabelledSlice
-from training.evaluate import SLICES_AT_ONCE, evaluate
-from training.metrics import dice
+from service.inference.contract import Thresholds
+from service.inference.postprocess import components
+from training.data import Case
+from training.evaluation.decision import Cleaning
+from training.evaluation.evaluate import evaluate, predictions, settled
+from training.evaluation.report import cases_csv, page, write_page, write_values
+from training.evaluation.results import Conditions, Evaluation, Subject
+from training.predict import Prediction, decided
 
-
-def mask(*indices: int) -> NDArray[np.bool_]:
-    found = np.zeros(8, dtype=bool)
-    found[list(indices)] = True
-    return found
-
-
-@pytest.mark.parametrize(
-    ("reference", "prediction", "expected"),
-    [
-        (mask(1, 2, 3), mask(2, 3, 4, 5, 6), 0.5),
-        (mask(1, 2), mask(1, 2), 1.0),
-        (mask(1), mask(2), 0.0),
-        (mask(), mask(), 1.0),
-        (mask(), mask(1), 0.0),
-        (mask(1), mask(), 0.0),
-    ],
-)
-def test_dice(reference: NDArray[np.bool_], prediction: NDArray[np.bool_], expected: float) -> None:
-    assert dice(reference, prediction) == expected
+SUBJECT = Subject(name="fake", kind="network", training_slices=8000)
+FALSE_VOXELS = 8
 
 
-def test_dice_refuses_other_shapes() -> None:
+def missing_one_adding_one(case: Case) -> Prediction:
+    """The truth without its smallest lesion, and with a lesion of 2 x 2 x 2 voxels in the liver."""
+    labels = case.labels()
+    lesions, sizes = components(labels == 2)
+    if len(sizes) > 1:
+        labels[lesions == int(sizes[1:].argmin()) + 1] = 1
+    inner = np.argwhere(labels == 1)
+    # Far from every lesion: a corner of the liver's lowest slices.
+    start = tuple(inner[inner[:, 0] == inner[:, 0].min() + 4][0])
+    labels[tuple(slice(place, place + 2) for place in start)] = 2
+    return said(labels)
+
+
+def truth(case: Case) -> Prediction:
+    return said(case.labels())
+
+
+@pytest.fixture(scope="module")
+def cases() -> tuple[Case, ...]:
+    """Two cases with three lesions each, and one without any."""
+    return (
+        phantom_case("one", 7),
+        phantom_case("two", 8),
+        phantom_case("three", 9, lesions=0),
+    )
+
+
+@pytest.fixture(scope="module")
+def found(cases: tuple[Case, ...]) -> Evaluation:
+    conditions = Conditions()
+    return evaluate(predictions(missing_one_adding_one, cases, conditions), SUBJECT, conditions)
+
+
+def test_figures_follow_from_the_errors(cases: tuple[Case, ...], found: Evaluation) -> None:
+    """Dice, detection, false lesions and burden of a missed and a false lesion in each case."""
+    dices = []
+    for case, metrics in zip(cases[:2], found.cases[:2], strict=True):
+        size = case.tumor_px
+        missed = int(components(case.labels() == 2)[1][1:].min())
+        dices.append(2 * (size - missed) / (size + size - missed + FALSE_VOXELS))
+        assert metrics.tumor.overlap.dice == pytest.approx(dices[-1])
+        assert metrics.burden_error == pytest.approx((FALSE_VOXELS - missed) / case.liver_px)
+    figures = found.figures
+    bearing = figures["tumor_bearing"]["dice"]
+    assert (bearing.value, bearing.cases) == (pytest.approx(np.mean(dices)), 2)
+    # The case without tumour has a false lesion, so it counts 0 among all three.
+    assert figures["tumor"]["dice"].value == pytest.approx(np.sum(dices) / 3)
+    assert figures["tumor_free"]["false_lesions_per_case"].value == 1
+    # 4 of 6 lesions found; 4 of 7 predicted ones right.
+    assert figures["detection"]["recall"].value == pytest.approx(4 / 6)
+    assert figures["detection"]["precision"].value == pytest.approx(4 / 7)
+    assert figures["detection"]["f1"].value == pytest.approx(2 * 4 / 13)
+    assert figures["detection"]["lesion_dice"].value == 1
+    errors = [case.burden_error for case in found.cases]
+    assert figures["burden"]["rmse"].value == pytest.approx(np.sqrt(np.mean(np.square(errors))))
+    assert figures["burden"]["largest_error"].value == pytest.approx(np.abs(errors).max())
+
+
+def test_pooled_dice_is_of_all_voxels(cases: tuple[Case, ...], found: Evaluation) -> None:
+    """Large cases weigh more in it than in the mean."""
+    overlaps = [case.tumor.overlap for case in found.cases]
+    common = sum(item.common_voxels for item in overlaps)
+    both = sum(item.reference_voxels + item.predicted_voxels for item in overlaps)
+    assert found.figures["tumor"]["dice_global"].value == pytest.approx(2 * common / both)
+
+
+def test_liver_is_liver_with_tumour(found: Evaluation) -> None:
+    """Mistaking liver for tumour is no mistake about the liver."""
+    assert found.figures["liver"]["dice"].value == 1
+    assert found.figures["liver"]["assd_mm"].value == 0
+
+
+def test_what_is_not_defined_is_left_out_and_counted(found: Evaluation) -> None:
+    """The case without tumour has no RVD and no distances of tumour."""
+    for name in ("rvd", "assd_mm", "mssd_mm", "rmsd_mm"):
+        figure = found.figures["tumor"][name]
+        assert (figure.cases, figure.left_out) == (2, 1)
+        assert figure.value == found.figures["tumor_bearing"][name].value
+
+
+def test_perfect_prediction_is_perfect(cases: tuple[Case, ...]) -> None:
+    """Also for a case without tumour, where none is found."""
+    conditions = Conditions()
+    perfect = evaluate(predictions(truth, cases, conditions), SUBJECT, conditions)
+    for group, name in (("liver", "dice"), ("tumor", "dice"), ("detection", "f1")):
+        assert perfect.figures[group][name].value == 1
+    assert perfect.figures["tumor_free"]["false_lesions_per_case"].value == 0
+    assert perfect.calibration is not None
+    assert perfect.calibration.expected_error == 0
+
+
+def test_without_spacing_there_is_nothing_in_mm(cases: tuple[Case, ...]) -> None:
+    """Unless a spacing is assumed, and then the report says so."""
+    plain = make_case("plain", cases[0].labels())
+    unknown = evaluate([(plain, truth(plain))], SUBJECT, Conditions())
+    assert unknown.figures["liver"]["assd_mm"].value is None
+    assert unknown.cases[0].lesions.reference[0].volume_mm3 is None
+    assert "nothing is given in mm" in page(unknown).html({})
+    assumed = Conditions(assumed_spacing_mm=(2, 0.75, 0.75))
+    guessed = evaluate([(plain, truth(plain))], SUBJECT, assumed)
+    assert guessed.figures["liver"]["assd_mm"].value == 0
+    assert guessed.cases[0].lesions.reference[0].volume_mm3 == pytest.approx(
+        guessed.cases[0].lesions.reference[0].voxels * 1.125
+    )
+    assert "2 x 0.75 x 0.75 mm (slice, row, column) was assumed" in page(guessed).html({})
+
+
+def test_lesions_do_not_go_on_over_left_out_slices() -> None:
+    """Two slices six steps apart hold two lesions; side by side they would be one."""
+    labels = np.full((2, 4, 4), 2, dtype=np.uint8)
+    case = make_case("case", labels, numbers=[0, 12])
+    apart = evaluate([(case, said(labels))], SUBJECT, Conditions(slice_step=2))
+    assert len(apart.cases[0].lesions.reference) == 2
+    together = evaluate([(case, said(labels))], SUBJECT, Conditions(slice_step=12))
+    assert len(together.cases[0].lesions.reference) == 1
+
+
+def test_other_thresholds_decide_again() -> None:
+    """Labels follow from the kept probabilities; without them there is nothing to decide on."""
+    case = make_case("case", np.ones((1, 2, 2), dtype=np.uint8))
+    kept = decided(np.full((1, 2, 2), 0.9), np.full((1, 2, 2), 0.36), Thresholds())
+    lower = Conditions(thresholds=Thresholds(liver=0.5, tumor=0.3))
+    assert (kept.labels == 1).all()
+    assert (settled(kept, case, lower).labels == 2).all()
+    with pytest.raises(ValueError, match="expected probabilities"):
+        settled(Prediction(kept.labels, kept.tumor_probability), case, lower)
+
+
+def test_cleaning_is_the_services() -> None:
+    """A speck below the smallest lesion becomes liver; a fragment of liver goes."""
+    labels = np.zeros((8, 12, 12), dtype=np.uint8)
+    labels[1:7, 2:8, 2:8] = 1
+    labels[3, 4, 4] = 2
+    labels[3, 11, 11] = 1
+    case = make_case("case", labels, spacing_mm=(2, 1, 1))
+    cleaned = settled(said(labels), case, Conditions(cleaning=Cleaning(min_lesion_mm3=3))).labels
+    assert cleaned[3, 4, 4] == 1
+    assert cleaned[3, 11, 11] == 0
+    kept = settled(said(labels), case, Conditions(cleaning=Cleaning(min_lesion_mm3=2))).labels
+    assert kept[3, 4, 4] == 2
+
+
+def test_codalab_is_only_on_demand(cases: tuple[Case, ...], found: Evaluation) -> None:
+    """Its distances, RVD and lesion counts replace the meant ones, and the report warns."""
+    conditions = Conditions(compat="codalab")
+    theirs = evaluate(predictions(missing_one_adding_one, cases, conditions), SUBJECT, conditions)
+    assert theirs.figures["tumor"]["assd_mm"].left_out == 0
+    assert theirs.figures["tumor"]["assd_mm"].value == pytest.approx(
+        (2 * (found.figures["tumor"]["assd_mm"].value or 0) + 9001) / 3
+    )
+    assert "f1" not in theirs.figures["detection"]
+    counts = [case.codalab[0] for case in theirs.cases if case.codalab]
+    assert sum(one.found for one in counts) == 3  # 4 by the definition, lost to its numbering
+    assert theirs.figures["detection"]["recall"].value == pytest.approx(3 / 6)
+    assert theirs.figures["detection"]["precision"].value == pytest.approx(3 / 7)
+    assert "for comparison with published tables only" in page(theirs).html({})
+    assert "published tables" not in page(found).html({})
+
+
+def test_report_holds_the_figures(found: Evaluation, tmp_path: Path) -> None:
+    """JSON reads back as it was, CSV has a row a case, the page shows values with intervals."""
+    write_values(found, tmp_path)
+    write_page(found, tmp_path, {"A figure": b"png"})
+    assert Evaluation.read(tmp_path / "evaluation.json") == found
+    rows = list(csv.DictReader(io.StringIO(cases_csv(found))))
+    assert [row["case"] for row in rows] == ["one", "two", "three"]
+    assert float(rows[0]["tumor_dice"]) == found.cases[0].tumor.overlap.dice
+    assert rows[2]["tumor_rvd"] == ""
+    assert [int(row["lesions_found"]) for row in rows] == [2, 2, 0]
+    html = (tmp_path / "report.html").read_text()
+    dice = found.figures["tumor_bearing"]["dice"]
+    assert f"{dice.value:.4f} [{dice.low:.4f}, {dice.high:.4f}]" in html
+    for text in ("Research use only", found.data_sha256, "8,000", "data:image/png;base64,cG5n"):
+        assert text in html
+    assert "http" not in html
+    assert json.loads((tmp_path / "evaluation.json").read_text())["conditions"]["compat"] == "paper"
+
+
+def test_report_warns_of_cases_that_were_trained_on(cases: tuple[Case, ...]) -> None:
+    """Their figures say nothing of new cases."""
+    learned = SUBJECT.model_copy(update={"trained_on": ("two", "four")})
+    seen = evaluate([(cases[1], truth(cases[1]))], learned, Conditions())
+    assert seen.seen_in_training == ("two",)
+    assert "1 of the 1 cases were trained on" in page(seen).html({})
+
+
+def test_other_shapes_are_refused(cases: tuple[Case, ...]) -> None:
+    """A prediction of another case is not compared."""
     with pytest.raises(ValueError, match="expected the shape"):
-        dice(np.zeros((1, 8), dtype=bool), mask())
+        evaluate([(cases[0], said(cases[0].labels()[1:]))], SUBJECT, Conditions())
 
 
-class FakeSlice(LabelledSlice):
-    """Labels by slice number; HU are ten times the label."""
-
-    def labels(self) -> NDArray[np.uint8]:
-        labels = np.zeros((4, 4), dtype=np.uint8)
-        labels[0], labels[1, : self.tumor_px] = 1, 2
-        return labels
-
-    def hu(self) -> NDArray[np.int16]:
-        return self.labels().astype(np.int16) * 10
-
-
-def case(name: str, count: int, tumor_px: int) -> list[LabelledSlice]:
-    return [FakeSlice(Path(), name, index, "val", 4 + tumor_px, tumor_px) for index in range(count)]
-
-
-def test_dice_is_of_a_case_over_all_its_slices() -> None:
-    """Liver means liver with tumour; the tumour's mean leaves out cases that have none."""
-    batches = []
-
-    def liver_only(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
-        batches.append(len(hu))
-        return (hu == 10).astype(np.uint8)
-
-    cases = {"with": case("with", SLICES_AT_ONCE + 1, 2), "without": case("without", 2, 0)}
-    report = evaluate(liver_only, cases)
-    with_tumor, without = report.cases
-    assert with_tumor.liver == pytest.approx(2 * 4 / (4 + 6))
-    assert (with_tumor.tumor, with_tumor.has_tumor) == (0, True)
-    assert (without.liver, without.tumor, without.has_tumor) == (1, 1, False)
-    assert report.liver_dice == pytest.approx(0.9)
-    assert (report.tumor_dice, report.cases_with_tumor) == (0, 1)
-    assert batches == [SLICES_AT_ONCE, 1, 2]
-    assert report.table("a title").row_count == 3
-
-
-def test_no_case_with_tumour_has_no_mean() -> None:
-    report = evaluate(lambda hu: (hu // 10).astype(np.uint8), {"a": case("a", 1, 0)})
-    assert math.isnan(report.tumor_dice)
-    assert report.liver_dice == 1
+def test_no_case_has_no_figures() -> None:
+    """Everything is None, nothing fails."""
+    nothing = evaluate([], SUBJECT, Conditions())
+    assert {one.value for group in nothing.figures.values() for one in group.values()} == {None}
+    assert "Cases" in page(nothing).html({})

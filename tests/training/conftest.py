@@ -1,0 +1,58 @@
+"""Small data sets of known content."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from training.data import Dataset
+from training.data.nifti import find_pairs, read_nifti_folder
+from training.phantom import write_phantoms
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five cases as LiTS lays them out, [8, 64, 64] each; volume-3 has no tumour."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_phantoms(folder, cases=5, slices=8, size=64)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantoms(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return read_nifti_folder(find_pairs(phantom_folder), tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture
+def write_slices(tmp_path: Path) -> Callable[..., Path]:
+    """Writes two cases as a folder of slices: with tumour, liver only, and neither."""
+
+    def write() -> Path:
+        rows = []
+        for case, split in (("volume-000", "train"), ("volume-001", "val")):
+            (tmp_path / case).mkdir()
+            for index, (liver, tumor) in enumerate(((40, 10), (40, 0), (0, 0))):
+                grey, labels = _slice(liver, tumor)
+                lossless = [cv2.IMWRITE_WEBP_QUALITY, 101]
+                cv2.imwrite(str(tmp_path / case / f"{index:03d}.webp"), grey, lossless)
+                cv2.imwrite(str(tmp_path / case / f"{index:03d}.png"), labels)
+                rows.append([case, index, split, int((labels > 0).sum()), (labels == 2).sum()])
+        with (tmp_path / "manifest.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["volume", "slice", "split", "liver_or_tumour_pixels", "tumour_pixels"])
+            writer.writerows(rows)
+        return tmp_path
+
+    return write
+
+
+def _slice(liver: int, tumor: int) -> tuple[np.ndarray, np.ndarray]:
+    grey, labels = np.full((128, 128), 30, np.uint8), np.zeros((128, 128), np.uint8)
+    grey[20 : 20 + liver, 10:60] = 160
+    labels[20 : 20 + liver, 10:60] = 1
+    grey[24 : 24 + tumor, 20:30] = 90
+    labels[24 : 24 + tumor, 20:30] = 2
+    return grey, labels

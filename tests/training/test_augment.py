@@ -1,0 +1,126 @@
+"""Image and labels are changed together, and what is drawn is labelled."""
+
+import numpy as np
+import pytest
+
+from service.phantom import Phantom
+from training.augment import Warp, change_intensity, draw_crop
+from training.config import AugmentConfig, SyntheticLesionConfig
+from training.drawn_lesions import change_lesion_contrast, draw_lesions
+
+EVERYTHING = AugmentConfig(
+    rotation_deg=30, scale=(0.6, 1.6), flip_left_right=0.5, flip_front_back=0.5, elastic=0.02
+)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_label_of_the_warped_image_is_the_warped_label(seed: int) -> None:
+    """The phantom's organ, found by its grey in the warped image, is where its label went.
+
+    But for the pixels at its edge, where linear interpolation mixes two greys.
+    """
+    _, labels = Phantom.draw(seed).sample(4, 128, noise_hu=0)
+    truth = (np.asarray(labels.array)[2] > 0).astype(np.float32)[..., None]
+    warp = Warp.draw(np.random.default_rng(seed), (128, 128), EVERYTHING)
+    image, label = warp.apply(0.25 + 0.5 * truth), warp.apply(truth)
+    inside, outside = label == 1, label == 0
+    assert inside.sum() > 100
+    assert np.allclose(image[inside], 0.75, atol=1e-5)
+    assert (image[outside] <= 0.25 + 1e-5).all()  # 0 where the warp looks beyond the slice
+
+
+def test_flips_turn_the_slice_over() -> None:
+    """Without any other change a flip is NumPy's."""
+    still = {"rotation_deg": 0, "scale": (1, 1), "shift": 0}
+    image = np.random.default_rng(0).random((40, 30, 1), dtype=np.float32)
+    for flips, expected in (
+        ({"flip_left_right": 1}, image[:, ::-1]),
+        ({"flip_front_back": 1}, image[::-1]),
+        ({}, image),
+    ):
+        config = AugmentConfig.model_validate({**still, **flips})
+        warp = Warp.draw(np.random.default_rng(0), (40, 30), config)
+        # OpenCV interpolates with 5 bits; a whole-numbered place is met to about 1e-2.
+        assert np.abs(warp.apply(image) - expected).max() < 0.05
+
+
+def test_intensity_stays_in_the_window() -> None:
+    """Whatever is drawn, values stay between the window's ends and change."""
+    config = AugmentConfig(coarse=3, coarse_probability=1, blur_probability=1)
+    image = np.random.default_rng(1).random((64, 48, 1), dtype=np.float32)
+    changed = change_intensity(image, np.random.default_rng(2), config)
+    assert changed.shape == image.shape
+    assert changed.dtype == np.float32
+    assert 0 <= changed.min() < changed.max() <= 1
+    assert changed.std() < image.std()  # a coarser, blurred scan
+
+
+def test_crops_stay_inside() -> None:
+    """Also for a structure in the corner and a crop as large as the slice."""
+    classes = np.zeros((64, 64, 3), np.float32)
+    classes[..., 0] = 1
+    classes[0, 0] = (0, 0, 1)
+    rng = np.random.default_rng(0)
+    for side in (32, 64):
+        rows, columns = draw_crop(rng, classes, side)
+        assert (rows.start, columns.start) == (0, 0)
+        assert (rows.stop, columns.stop) == (side, side)
+
+
+@pytest.fixture
+def slice_with_lesion() -> tuple[np.ndarray, np.ndarray]:
+    """A disc of liver at 0.6 with a disc of tumour at 0.4, air around."""
+    y, x = np.mgrid[:128, :128] - 64.0
+    labels = (x**2 + y**2 < 50**2).astype(np.uint8)
+    labels[(x - 15) ** 2 + y**2 < 10**2] = 2
+    return np.choose(labels, (0.1, 0.6, 0.4)).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lesions_change_their_contrast_and_nothing_else(
+    slice_with_lesion: tuple[np.ndarray, np.ndarray], seed: int
+) -> None:
+    """The lesion moves by at most the part asked for; liver away from it and air stay."""
+    image, labels = slice_with_lesion
+    changed = change_lesion_contrast(image, labels, np.random.default_rng(seed), 0.5)
+    assert changed[64, 79] == pytest.approx(0.4, abs=0.1 + 1e-6)
+    assert changed[64, 79] != pytest.approx(0.4, abs=1e-3)
+    assert np.array_equal(changed[labels == 0], image[labels == 0])
+    assert changed[64, 30] == image[64, 30]
+
+
+def test_contrast_needs_both_structures(slice_with_lesion: tuple[np.ndarray, np.ndarray]) -> None:
+    """A slice without tumour, or without liver beside it, stays as it is."""
+    image, labels = slice_with_lesion
+    rng = np.random.default_rng(0)
+    for partial in (labels == 1, np.where(labels == 2, 2, 0)):
+        same = change_lesion_contrast(image, partial.astype(np.uint8), rng, 0.5)
+        assert np.array_equal(same, image)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_drawn_lesions_are_labelled_and_stay_in_the_organ(seed: int) -> None:
+    """What became darker is labelled tumour, and nothing outside of the liver changed."""
+    y, x = np.mgrid[:128, :128] - 64.0
+    labels = (x**2 + y**2 < 50**2).astype(np.uint8)
+    image = np.where(labels, 0.6, 0.1).astype(np.float32)
+    config = SyntheticLesionConfig(probability=1, bright=0, contrast=(0.2, 0.3), radius_px=(4, 12))
+    drawn, changed = draw_lesions(image, labels, np.random.default_rng(seed), config)
+    assert (changed == 2).any()
+    assert np.array_equal(changed > 0, labels > 0)
+    assert np.array_equal(drawn[labels == 0], image[labels == 0])
+    # Half of the least contrast, less what the texture may add: three deviations of 0.05.
+    darker = (drawn < 0.6 - 0.2 / 2) & (labels > 0)
+    assert (changed[darker] == 2).mean() > 0.9
+    assert drawn[changed == 2].mean() < 0.55
+    assert (image[labels == 1] == np.float32(0.6)).all()  # the source is left alone
+
+
+def test_no_lesion_is_drawn_without_a_liver() -> None:
+    """A slice of background comes back as it is."""
+    nothing = np.zeros((32, 32), np.uint8)
+    image = np.full((32, 32), 0.3, np.float32)
+    config = SyntheticLesionConfig(probability=1)
+    drawn, labels = draw_lesions(image, nothing, np.random.default_rng(0), config)
+    assert np.array_equal(drawn, image)
+    assert not labels.any()

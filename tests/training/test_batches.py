@@ -1,0 +1,85 @@
+"""Batches hold what the cases hold, in the proportions asked for, whenever they are made."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_training import WINDOW, tiny_config
+
+from training.batches import EmptyKind, SliceBatches, in_window
+from training.config import TrainingConfig
+from training.data import Dataset, open_dataset
+
+STILL = {"rotation_deg": 0, "scale": (1, 1), "shift": 0, "contrast": 0, "brightness": 0,
+         "gamma": 0, "noise": 0, "blur_probability": 0}  # fmt: skip
+
+
+@pytest.fixture
+def data(write_slices: Callable[[], Path]) -> Dataset:
+    return open_dataset(write_slices(), Path("unused"))
+
+
+def batches(data: Dataset, config: TrainingConfig, epoch: int = 0) -> SliceBatches:
+    made = SliceBatches(data.slices, config)
+    made.epoch = epoch
+    return made
+
+
+def test_window_ends_are_0_and_1() -> None:
+    """Hounsfield units beyond them are clipped."""
+    hu = np.array([[-500, -40, 60, 160, 900]], np.int16)
+    assert in_window(hu, WINDOW).tolist() == [[0, 0, 0.5, 1, 1]]
+
+
+def test_batch_has_the_kinds_asked_for(data: Dataset) -> None:
+    """So many slices with tumour, with liver only, and without liver, in that order."""
+    sampling = {"with_tumor": 2, "liver_only": 1, "without_liver": 1}
+    images, classes = batches(data, tiny_config(sampling=sampling, augment=STILL))[0]
+    assert images.shape == (4, 64, 64, 1)
+    assert classes.shape == (4, 64, 64, 3)
+    assert np.array_equal(classes.sum(axis=-1), np.ones((4, 64, 64)))
+    present = classes.any(axis=(1, 2))
+    assert present[:, 2].tolist() == [True, True, False, False]
+    assert present[:, 1].tolist() == [True, True, True, False]
+
+
+def test_a_kind_that_no_case_has_is_named(data: Dataset) -> None:
+    """Rather than a batch without it, or an endless search."""
+    liver_only = [item for item in data.slices if not item.tumor_px]
+    with pytest.raises(EmptyKind, match="slices with tumour"):
+        SliceBatches(liver_only, tiny_config())
+
+
+def test_batch_depends_on_seed_epoch_and_index_only(data: Dataset) -> None:
+    """A resumed run sees what an unbroken one would have seen, however many threads make it."""
+    first = SliceBatches(data.slices, tiny_config())
+    second = SliceBatches(data.slices, tiny_config(), workers=3)
+    list(first)
+    first.epoch = second.epoch = 3
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one[0], other[0])
+        assert np.array_equal(one[1], other[1])
+    third = first[0][0]
+    first.on_epoch_end()
+    assert not np.array_equal(first[0][0], third)
+    assert not np.array_equal(first[0][0], first[1][0])
+    assert not np.array_equal(batches(data, tiny_config(seed=2), 4)[0][0], first[0][0])
+
+
+def test_first_epochs_are_crops_around_the_structures(data: Dataset) -> None:
+    """Crops hold the rarest structure of their slice; later epochs see the whole grid."""
+    config = tiny_config(crop=32, crop_epochs=1, augment=STILL)
+    images, classes = batches(data, config)[0]
+    assert images.shape[1:] == (32, 32, 1)
+    assert classes[0, ..., 2].any()
+    assert batches(data, config, epoch=1)[0][0].shape[1:] == (64, 64, 1)
+
+
+def test_lesions_are_drawn_into_liver_without_tumour_only(data: Dataset) -> None:
+    """With certainty where the probability is 1, and never into slices without liver."""
+    sampling = {"with_tumor": 0, "liver_only": 3, "without_liver": 2}
+    drawn = {"probability": 1, "radius_px": (4, 8)}
+    config = tiny_config(sampling=sampling, augment={**STILL, "synthetic_lesions": drawn})
+    _, classes = batches(data, config)[0]
+    assert classes.any(axis=(1, 2))[:, 2].tolist() == [True, True, True, False, False]

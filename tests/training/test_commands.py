@@ -1,0 +1,85 @@
+"""The commands do what the documentation shows, and say plainly what is wrong."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from typer.testing import CliRunner
+
+from training.__main__ import app
+from training.run_folder import RunFolder
+
+DOCUMENT = (ROOT / "docs" / "training.md").read_text()
+
+
+def test_documented_commands_run(tmp_path: Path) -> None:
+    """The whole block, word for word: from no data at all to a model that segments a phantom."""
+    blocks = re.findall(r"```sh training example\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert len(blocks) == 1
+    script = blocks[0].replace("python -m", f"{shlex.quote(sys.executable)} -m")
+    (tmp_path / "training").symlink_to(ROOT / "training")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    runs = tmp_path / "runs"
+    assert RunFolder(runs / "all").finished
+    for name in ("cv-report/report.html", "compared/comparison.md", "figures/learning-curves.png",
+                 "export/model.int8.onnx", "int8-report/evaluation.json"):  # fmt: skip
+        assert (runs / name).stat().st_size > 100
+    assert list((tmp_path / "segmented").iterdir())
+
+
+def refused(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    return result.output.strip()
+
+
+CONFIG = str(ROOT / "training/configs/phantom.toml")
+
+
+@pytest.mark.parametrize("command", ["train", "crossval"])
+def test_what_a_user_can_mend_is_one_line(
+    tmp_path: Path, phantom_folder: Path, command: str
+) -> None:
+    """A configuration that is not there, data that are not there, a device that is not there."""
+    rest = ("--data", str(phantom_folder), "--out", str(tmp_path / "run"),
+            "--prepared", str(tmp_path / "prepared"))  # fmt: skip
+    assert "No such file" in refused(command, str(tmp_path / "none.toml"), *rest)
+    nowhere = ("--data", str(tmp_path / "none"), *rest[2:])
+    assert "expected a folder with the data" in refused(command, CONFIG, *nowhere)
+    wanted = refused(command, CONFIG, *rest, "--device", "gpu")
+    assert wanted == "expected 1 gpu device(s), found 0"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_split_that_there_is_not_is_named(tmp_path: Path, phantom_folder: Path) -> None:
+    """NIfTI folders suggest none."""
+    output = refused(
+        "train", CONFIG, "--data", str(phantom_folder), "--out", str(tmp_path / "run"),
+        "--prepared", str(tmp_path / "prepared"), "--split", "train",
+    )  # fmt: skip
+    assert output.startswith("no case of split train")
+
+
+def test_check_counts_what_there_is(tmp_path: Path, phantom_folder: Path) -> None:
+    """Cases, slices, and those with liver and tumour."""
+    result = CliRunner().invoke(
+        app, ["check", "--data", str(phantom_folder), "--prepared", str(tmp_path)]
+    )
+    assert result.exit_code == 0
+    assert result.output.startswith("5 cases, 40 slices: ")
+    assert "1 case(s) without tumour" in result.output

@@ -1,0 +1,80 @@
+"""Several devices learn what one learns."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training.parallel import DeviceMissing, Devices
+
+ROOT = Path(__file__).parents[2]
+
+TWO_DEVICES = """
+import os
+if os.environ["KERAS_BACKEND"] == "tensorflow":
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+import numpy as np
+from tiny_training import TINY_FILTERS, tiny_config
+from training.network import build_network
+from training.parallel import Devices
+from training.train import _start
+
+for count in (1, 2):
+    devices = Devices.asked("cpu", count)
+    keras.utils.set_random_seed(1)
+    with devices.scope():
+        model = _start(tiny_config(), None, None)
+    rng = np.random.default_rng(0)
+    images = rng.random((4, 32, 32, 1), dtype=np.float32)
+    classes = np.eye(3, dtype=np.float32)[rng.integers(0, 3, (4, 32, 32))]
+    for _ in range(3):
+        print("loss", count, devices.step(model, images, [classes]))
+"""
+
+
+def losses(backend: str) -> tuple[list[float], list[float]]:
+    """Of three steps on one device, and of three on two."""
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("loss")]
+    one, two = ([float(loss) for _, at, loss in lines if at == count] for count in "12")
+    return one, two
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_devices_learn_as_one(backend: str) -> None:
+    """Three steps on two virtual devices have nearly the losses of one.
+
+    Not exactly: each replica normalises over its own half of the batch on TensorFlow, and pools its
+    own overlap.
+    """
+    one, two = losses(backend)
+    assert len(one) == len(two) == 3
+    assert two == pytest.approx(one, rel=0.1)
+    assert one[2] < one[0]
+    assert two[2] < two[0]
+
+
+def test_absent_devices_are_named() -> None:
+    """A GPU that is not there, more devices than there are, and a kind that is none."""
+    with pytest.raises(DeviceMissing, match=r"expected 1 gpu device\(s\), found 0"):
+        Devices.asked("gpu", 1)
+    with pytest.raises(DeviceMissing, match=r"expected 64 cpu device\(s\), found 1"):
+        Devices.asked("cpu", 64)
+    with pytest.raises(DeviceMissing, match="expected the device auto, cpu or gpu, found tpu"):
+        Devices.asked("tpu", 1)

@@ -1,0 +1,86 @@
+"""A folder of slices is taken as it is, or refused with every bad case named."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from training.data import open_dataset
+from training.data.problems import BadDataset
+
+
+def problems(folder: Path) -> list[str]:
+    with pytest.raises(BadDataset) as caught:
+        open_dataset(folder, folder / "prepared")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_slices_are_what_the_files_hold(write_slices: Callable[[], Path]) -> None:
+    """Pixels of liver include tumour; grey stands for the data set's window."""
+    data = open_dataset(write_slices(), Path("unused"))
+    assert [case.name for case in data.cases] == ["volume-000", "volume-001"]
+    first = data.cases[0].slices[0]
+    assert (first.liver_px, first.tumor_px) == (2000, 100)
+    assert (first.labels() == 2).sum() == 100
+    assert first.hu()[22, 12] == round(-40 + 200 * 160 / 255)
+    assert data.cases[0].hu().shape == data.cases[0].labels().shape == (3, 128, 128)
+    assert data.cases[0].spacing_mm is None
+
+
+def test_splits_are_those_of_the_manifest(write_slices: Callable[[], Path]) -> None:
+    """A split that there is not is refused, and the message names those that there are."""
+    data = open_dataset(write_slices(), Path("unused"))
+    assert [case.name for case in data.split("val").cases] == ["volume-001"]
+    assert [case.name for case in data.without_split("val").cases] == ["volume-000"]
+    with pytest.raises(ValueError, match="no case of split test; the data set has train, val"):
+        data.split("test")
+
+
+def test_the_hash_follows_the_content(write_slices: Callable[[], Path]) -> None:
+    """Another pixel gives another hash; the same files give the same one."""
+    folder = write_slices()
+    before = open_dataset(folder, Path("unused")).sha256
+    assert open_dataset(folder, Path("unused")).sha256 == before
+    path = folder / "volume-001" / "002.webp"
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert image is not None
+    image[0, 0] += 1
+    cv2.imwrite(str(path), image, [cv2.IMWRITE_WEBP_QUALITY, 101])
+    assert open_dataset(folder, Path("unused")).sha256 != before
+
+
+def test_every_bad_case_is_named(write_slices: Callable[[], Path]) -> None:
+    """A missing mask, a damaged image, other labels, another shape, other counts: all at once."""
+    folder = write_slices()
+    one, two = folder / "volume-000", folder / "volume-001"
+    (one / "000.png").unlink()
+    (one / "001.webp").write_bytes(b"RIFF")
+    cv2.imwrite(str(one / "002.png"), np.full((128, 128), 7, np.uint8))
+    cv2.imwrite(str(two / "000.png"), np.zeros((64, 64), np.uint8))
+    cv2.imwrite(str(two / "001.png"), np.zeros((128, 128), np.uint8))
+    assert problems(folder) == [
+        "volume-000: slice 0: the mask is missing",
+        "volume-000: slice 1: image: expected an image, found a damaged file",
+        "volume-000: slice 2: expected the labels 0 background, 1 liver, 2 tumour, found also 7",
+        "volume-001: slice 0: expected a mask of the image's shape (128, 128), found (64, 64)",
+        "volume-001: slice 1: expected (2000, 0) pixels of liver and tumour, found (0, 0)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "expected a line a slice, found none"),
+        ("volume,slice\nvolume-000,0\n", "line 2: expected volume, slice, split and two counts"),
+        (
+            "volume,slice,split,liver_or_tumour_pixels,tumour_pixels\nvolume-000,x,train,0,0\n",
+            "line 2: expected volume, slice, split and two counts",
+        ),
+    ],
+)
+def test_a_manifest_that_says_nothing_is_refused(tmp_path: Path, text: str, found: str) -> None:
+    """Whether it is empty, lacks a column, or holds no number."""
+    (tmp_path / "manifest.csv").write_text(text)
+    assert found in problems(tmp_path)[0]

@@ -1,0 +1,171 @@
+"""A run leaves a network, a log and what it was made of, and can be stopped at any time."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from tiny_training import tiny_config
+
+from training.config import TrainingConfig
+from training.data import Dataset
+from training.parallel import Devices
+from training.predict import NetworkPredictor
+from training.run_folder import AnotherRun, RunFolder
+from training.train import train
+from training.watch import Watch
+
+
+class Stopped(Exception):
+    """The process ends here."""
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in RunFolder(run).logged()]
+
+
+def weights(run: Path) -> list[np.ndarray]:
+    network = keras.models.load_model(RunFolder(run).model_path, compile=False)
+    return [np.asarray(weight) for weight in network.weights]
+
+
+def test_resumed_run_equals_an_unbroken_one(
+    tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in its second epoch and started again: the same losses, the same weights.
+
+    With averaged weights, which have a state of their own.
+    """
+    config = tiny_config(optimizer={"warmup_steps": 1, "ema": 0.9})
+    train(config, phantoms, tmp_path / "unbroken")
+    steps = 0
+
+    def stop_in_the_second_epoch(self: Watch, loss: float) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == config.steps_per_epoch + 1:
+            raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Watch, "step", stop_in_the_second_epoch)
+        with pytest.raises(Stopped):
+            train(config, phantoms, tmp_path / "broken")
+    assert len(losses(tmp_path / "broken")) == 1
+    keras.backend.clear_session()
+    train(config, phantoms, tmp_path / "broken")
+    assert losses(tmp_path / "broken") == pytest.approx(losses(tmp_path / "unbroken"), abs=1e-5)
+    for one, other in zip(
+        weights(tmp_path / "unbroken"), weights(tmp_path / "broken"), strict=True
+    ):
+        # Sums of several threads come in any order.
+        assert np.allclose(one, other, atol=1e-4)
+
+
+def test_a_run_learns(tmp_path: Path, phantoms: Dataset) -> None:
+    """On phantoms, whose liver is a grey of its own, the loss falls and the liver is found."""
+    network = {"architecture": "unet", "filters": (16, 8, 8), "norm_momentum": 0.9}
+    fast = {"learning_rate": 0.01, "warmup_steps": 1}
+    config = tiny_config(network=network, epochs=4, steps_per_epoch=25, optimizer=fast)
+    train(config, phantoms, tmp_path)
+    logged = losses(tmp_path)
+    assert logged[-1] < 0.7 * logged[0]
+    network = keras.models.load_model(RunFolder(tmp_path).model_path, compile=False)
+    case = phantoms.cases[0]
+    found = NetworkPredictor(network, config.grid, config.window)(case.hu()).labels > 0
+    truth = case.labels() > 0
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.6
+
+
+def test_run_folder_says_what_was_trained(tmp_path: Path, phantoms: Dataset) -> None:
+    """Configuration, data hash, cases, log and TensorBoard; the network has one output and no
+    optimiser.
+    """
+    config = tiny_config(epochs=1)
+    train(config, phantoms, tmp_path)
+    folder = RunFolder(tmp_path)
+    assert folder.config() == config
+    assert folder.data()["sha256"] == phantoms.sha256
+    assert folder.data()["cases"] == [f"volume-{number}" for number in range(5)]
+    assert list(folder.tensorboard_path.glob("events*"))
+    network = keras.models.load_model(folder.model_path)
+    assert len(network.outputs) == 1
+    assert not network.compiled
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path, phantoms: Dataset) -> None:
+    """Asked again, nothing is trained and nothing changes."""
+    train(tiny_config(epochs=1), phantoms, tmp_path)
+    before = RunFolder(tmp_path).model_path.stat().st_mtime_ns
+    train(tiny_config(epochs=1), phantoms, tmp_path)
+    assert RunFolder(tmp_path).model_path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("what", ["configuration", "training data"])
+def test_another_run_in_the_folder_is_refused(tmp_path: Path, phantoms: Dataset, what: str) -> None:
+    """Other settings, or other cases, never go on in a run's folder."""
+    folder = RunFolder(tmp_path)
+    folder.claim(tiny_config(), phantoms)
+    config = tiny_config(seed=2) if what == "configuration" else tiny_config()
+    data = phantoms if what == "configuration" else phantoms.only({"volume-0"})
+    with pytest.raises(AnotherRun, match=f"a run of this {what}"):
+        train(config, data, tmp_path)
+    assert json.loads(folder.config_path.read_text())["seed"] == 1
+
+
+def test_first_weights_are_those_of_the_same_network(tmp_path: Path, phantoms: Dataset) -> None:
+    """A run starts from an earlier one's network, and refuses one of another size."""
+    config = tiny_config(epochs=1)
+    train(config, phantoms, tmp_path / "first")
+    first = RunFolder(tmp_path / "first").model_path
+    slow = {"learning_rate": 1e-12, "warmup_steps": 0, "weight_decay": 0}
+    train(tiny_config(epochs=1, optimizer=slow), phantoms, tmp_path / "next", first_weights=first)
+    kernels = [weight for weight in weights(tmp_path / "first") if weight.ndim == 4]
+    for one, other in zip(
+        kernels, [w for w in weights(tmp_path / "next") if w.ndim == 4], strict=True
+    ):
+        assert np.allclose(one, other, atol=1e-6)
+    wider = tiny_config(network={"architecture": "unet", "filters": (16, 8, 4)})
+    with pytest.raises(ValueError, match="expected weights of a unet of this size, found unet"):
+        train(wider, phantoms, tmp_path / "wider", first_weights=first)
+
+
+def test_looks_keep_the_best_and_stop_early(
+    tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose held-out Dice no longer rises ends, and leaves the network of the best look."""
+    seen: list[dict[str, float]] = [
+        {"liver_dice": 0.5, "tumor_dice": dice} for dice in (0.1, 0.3, 0.2, 0.25, 0.9)
+    ]
+    kept: list[Any] = []
+
+    def look(config: TrainingConfig, model: keras.Model, data: Dataset) -> dict[str, float]:
+        kept.append(np.array(model.weights[0]))
+        return seen[len(kept) - 1]
+
+    monkeypatch.setattr("training.validate.mean_dice", look)
+    validation = {"every_epochs": 1, "patience": 2}
+    config = tiny_config(epochs=5, validation=validation, optimizer={"learning_rate": 0.01})
+    train(config, phantoms.only({"volume-0"}), tmp_path, held_out=phantoms.only({"volume-1"}))
+    assert [line["tumor_dice"] for line in RunFolder(tmp_path).logged()] == [0.1, 0.3, 0.2, 0.25]
+    assert np.array_equal(weights(tmp_path)[0], kept[1])
+    assert not np.array_equal(kept[1], kept[3])
+
+
+def test_averaged_weights_are_what_is_kept(tmp_path: Path, phantoms: Dataset) -> None:
+    """With a momentum near 1 the average stays near the first step, from which the last moved on.
+
+    Keras starts the average with the weights after the first step.
+    """
+    fast = {"learning_rate": 0.02, "warmup_steps": 0}
+    for name, steps, ema in (("average", 6, 0.999), ("last", 6, None), ("first", 1, None)):
+        config = tiny_config(epochs=1, steps_per_epoch=steps, optimizer={**fast, "ema": ema})
+        train(config, phantoms, tmp_path / name)
+    first, average, last = (weights(tmp_path / n)[0] for n in ("first", "average", "last"))
+    assert np.abs(average - first).max() < 0.1 * np.abs(last - first).max()
+
+
+def test_one_device_is_the_default() -> None:
+    """Without a wish there is nothing to set up."""
+    assert type(Devices.one()) is Devices

@@ -1,0 +1,130 @@
+"""Balanced, augmented batches of any epoch, whatever the order in which they are made."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from service.volume import HounsfieldWindow
+from training.augment import Warp, change_intensity, draw_crop
+from training.config import TrainingConfig
+from training.data import LabelledSlice
+from training.drawn_lesions import change_lesion_contrast, draw_lesions
+from training.grid import to_grid
+
+CLASSES = 3
+"""Background, liver, tumour."""
+
+Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Images and one-hot classes."""
+
+
+class EmptyKind(ValueError):
+    """The training cases hold no slice of a kind that every batch is to have."""
+
+
+class _CaseBalanced:
+    """Draws a case with a chance that grows as the root of its slices, then one of its slices.
+
+    Drawn by slice, three cases would fill nearly every batch; drawn by case alone, a case with two
+    slices would be seen as often as one with a hundred.
+    """
+
+    def __init__(self, slices: Sequence[LabelledSlice]) -> None:
+        by_case: dict[str, list[LabelledSlice]] = defaultdict(list)
+        for item in slices:
+            by_case[item.case].append(item)
+        self._cases = list(by_case.values())
+        roots = np.sqrt([len(case) for case in self._cases])
+        self._chances = roots / roots.sum()
+
+    def draw(self, rng: np.random.Generator) -> LabelledSlice:
+        case = self._cases[rng.choice(len(self._cases), p=self._chances)]
+        return case[rng.integers(len(case))]
+
+
+def in_window(hu: NDArray[np.int16], window: HounsfieldWindow) -> NDArray[np.float32]:
+    """Hounsfield units as parts of the window, float32 in 0 to 1."""
+    scaled = (hu.astype(np.float32) - window.lower_hu) / window.width_hu
+    return np.clip(scaled, 0, 1).astype(np.float32)
+
+
+class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carries no types
+    """The batches of one epoch at a time; a batch depends on seed, epoch and index only.
+
+    A batch is (images, classes): float32 [batch, side, side, 1] in window units, and float32
+    one-hot [batch, side, side, 3]. The side is the configuration's crop in its first epochs, then
+    its grid. Raises `EmptyKind`.
+    """
+
+    def __init__(
+        self, slices: Sequence[LabelledSlice], config: TrainingConfig, workers: int = 1
+    ) -> None:
+        super().__init__(workers=workers)
+        self.epoch = 0
+        self._config = config
+        sampling = config.sampling
+        kinds = (
+            ("tumour", sampling.with_tumor, [s for s in slices if s.tumor_px]),
+            (
+                "liver and no tumour",
+                sampling.liver_only,
+                [s for s in slices if s.liver_px and not s.tumor_px],
+            ),
+            ("no liver", sampling.without_liver, [s for s in slices if not s.liver_px]),
+        )
+        for name, count, kind in kinds:
+            if count and not kind:
+                raise EmptyKind(f"expected slices with {name} among the training cases, found none")
+        self._samplers = [(count, _CaseBalanced(kind)) for _, count, kind in kinds if count]
+
+    def __len__(self) -> int:
+        return self._config.steps_per_epoch
+
+    def __getitem__(self, index: int) -> Batch:
+        rng = np.random.default_rng((self._config.seed, self.epoch, index))
+        drawn = [sampler.draw(rng) for count, sampler in self._samplers for _ in range(count)]
+        images, classes = zip(*(self.sample(item, rng) for item in drawn), strict=True)
+        return np.stack(images), np.stack(classes)
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches of the epoch in order, made by `workers` threads a little ahead."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead: list[Future[Batch]] = []
+            for index in range(len(self)):
+                ahead.append(pool.submit(self.__getitem__, index))
+                if len(ahead) > self.workers:
+                    yield ahead.pop(0).result()
+            for future in ahead:
+                yield future.result()
+
+    def sample(self, item: LabelledSlice, rng: np.random.Generator) -> Batch:
+        """One slice changed at random: image [side, side, 1] and classes [side, side, 3]."""
+        config, augment = self._config, self._config.augment
+        image = in_window(item.hu(), config.window)[..., None]
+        structures = np.eye(CLASSES, dtype=np.float32)[item.labels()][..., 1:]
+        warp = Warp.draw(rng, (image.shape[0], image.shape[1]), augment)
+        image = to_grid(warp.apply(image), config.grid)
+        labels = _labels(to_grid(warp.apply(structures), config.grid))
+        plane = change_lesion_contrast(image[..., 0], labels, rng, augment.lesion_contrast)
+        drawn = augment.synthetic_lesions
+        if not item.tumor_px and item.liver_px and rng.random() < drawn.probability:
+            plane, labels = draw_lesions(plane, labels, rng, drawn)
+        image = change_intensity(plane[..., None], rng, augment)
+        classes = np.eye(CLASSES, dtype=np.float32)[labels]
+        if self.epoch < config.crop_epochs:
+            window = draw_crop(rng, classes, config.crop)
+            image, classes = image[window], classes[window]
+        return image, classes
+
+
+def _labels(structures: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The largest share of each pixel; background is what liver and tumour leave."""
+    background = 1 - structures.sum(axis=-1, keepdims=True)
+    return np.concatenate([background, structures], axis=-1).argmax(axis=-1).astype(np.uint8)

@@ -1,0 +1,218 @@
+"""What the commands of evaluation do, from what the command line says to files."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from service.volume import HounsfieldWindow
+from training.data import Case, Dataset, open_dataset
+from training.evaluation.compare import compare, markdown, table, write_comparison
+from training.evaluation.decision import Cleaning, Decision, Space, Spacing
+from training.evaluation.evaluate import evaluate, predictions, settled
+from training.evaluation.page import with_interval
+from training.evaluation.predictors import NotAModel, Opened, open_predictor
+from training.evaluation.report import write_page, write_values
+from training.evaluation.results import BY_SERVICE, Conditions, Evaluation, Subject
+from training.evaluation.speed import slices_per_second
+from training.evaluation.stack import slice_step
+from training.evaluation.thresholds import Tuning, tune
+from training.figures.curves import learning_curves
+from training.figures.evaluation import evaluation_pictures
+from training.figures.samples import augmentation_samples
+from training.figures.style import png
+from training.predict import Prediction
+from training.run_folder import RunFolder
+
+WINDOW = HounsfieldWindow(lower_hu=-40, upper_hu=160)
+"""For pictures of a service, which does not tell its own; the usual one for the liver."""
+
+
+def evaluate_model(
+    model: str,
+    data: Path,
+    out: Path,
+    prepared: Path,
+    split: str = "all",
+    decision: Path | None = None,
+    rules: bool = False,
+    flips: bool = False,
+    compat: str = "paper",
+    assume_spacing: str | None = None,
+) -> str:
+    """Evaluate, write the report, and say the main figures. Raises ValueError for what is wrong."""
+    every = open_dataset(data, prepared)
+    space = _space(every, assume_spacing)
+    opened = open_predictor(model, space, cleaned=rules, flips=flips)
+    conditions = _conditions(opened, space, decision, rules, compat)
+    wanted = every if split == "all" else every.split(split)
+    cases = Dataset(tuple(case for case in wanted.cases if opened.can_label(case)))
+    if not cases.cases:
+        raise NotAModel(f"{model}: expected predictions of these cases, found none")
+    shown = track(cases.cases, description=opened.subject.name)
+    found = evaluate(predictions(opened.predict, shown, conditions), opened.subject, conditions)
+
+    def again(case: Case) -> Prediction:
+        return settled(opened.predict(case), case, conditions)
+
+    write_values(found, out)  # first, so that no later trouble loses them
+    write_page(found, out, evaluation_pictures(found, cases, again, _window(opened.subject)))
+    left = len(wanted.cases) - len(cases.cases)
+    return main_figures(found) + (f"\n{left} case(s) without a prediction" if left else "")
+
+
+def tune_decision(
+    kept: Path, data: Path, out: Path, prepared: Path, assume_spacing: str | None = None
+) -> str:
+    """Choose a decision, write it to `out` and all attempts beside it, and say what it gains."""
+    every = open_dataset(data, prepared)
+    space = _space(every, assume_spacing)
+    opened = open_predictor(str(kept), space)
+    if opened.subject.kind != "out_of_fold":
+        raise NotAModel(f"{kept.name}: expected a cross-validation's predictions, found a model")
+    cases = [case for case in every.cases if opened.can_label(case)]
+
+    def twice() -> Iterable[tuple[Case, Prediction]]:
+        return ((case, opened.predict(case)) for case in track(cases, description="tuning"))
+
+    found = tune(twice, space)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(found.chosen.decision.model_dump_json(indent=1))
+    out.with_suffix(".attempts.json").write_text(found.model_dump_json(indent=1))
+    return _tuned(found)
+
+
+def compare_models(
+    named: Sequence[str],
+    data: Path,
+    out: Path,
+    prepared: Path,
+    exported: Sequence[str] = (),
+    decision: Path | None = None,
+    assume_spacing: str | None = None,
+) -> str:
+    """Compare subjects given as NAME=MODEL, write all files, and return the table."""
+    every = open_dataset(data, prepared)
+    space = _space(every, assume_spacing)
+    opened = {name: open_predictor(model, space) for name, model in _pairs(named).items()}
+    files = _pairs(exported)
+    if unknown := sorted(files.keys() - opened.keys()):
+        raise ValueError(f"expected exports of {', '.join(opened)}, found {', '.join(unknown)}")
+    conditions = {_conditions(one, space, decision, False, "paper") for one in opened.values()}
+    if len(conditions) > 1:
+        raise ValueError("expected subjects to which the same decision applies, found several")
+    speeds = {name: slices_per_second(Path(file)) for name, file in files.items()}
+    found = compare(opened, every, conditions.pop(), speeds)
+    write_comparison(found, out)
+    return markdown(table(found))
+
+
+def training_figures(named: Sequence[str], data: Path, out: Path, prepared: Path) -> str:
+    """Draw what shows how runs learned; the samples are of the first run's configuration."""
+    runs = {name: RunFolder(Path(path)) for name, path in _pairs(named).items()}
+    logs = {name: run.logged() for name, run in runs.items()}
+    if missing := [name for name, log in logs.items() if not log]:
+        raise NotAModel(f"expected runs with a log, found none in {', '.join(missing)}")
+    config = next(iter(runs.values())).config()
+    pictures = {
+        "learning-curves.png": png(learning_curves(logs)),
+        "augmentation.png": png(augmentation_samples(open_dataset(data, prepared).slices, config)),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures.items():
+        (out / name).write_bytes(picture)
+    return f"{', '.join(pictures)} in {out}"
+
+
+def main_figures(found: Evaluation) -> str:
+    """The few lines that a terminal shows."""
+    lines = [
+        ("tumour Dice, cases with tumour", "tumor_bearing", "dice"),
+        ("liver Dice", "liver", "dice"),
+        ("false lesions per case without tumour", "tumor_free", "false_lesions_per_case"),
+        ("lesions found (IoU above 0.5), F1", "detection", "f1"),
+    ]
+    shown = [
+        f"{label}: {with_interval(found.figures[group][name])}, {found.figures[group][name].cases}"
+        " case(s)"
+        for label, group, name in lines
+        if name in found.figures[group]
+    ]
+    seen = found.seen_in_training
+    return "\n".join(shown + ([f"{len(seen)} case(s) were trained on"] if seen else []))
+
+
+def _tuned(found: Tuning) -> str:
+    chosen, decision = found.chosen, found.chosen.decision
+    plain = next(
+        one for one in found.attempts
+        if one.decision.thresholds.tumor == 0.5 and one.decision.cleaning == Cleaning()
+    )  # fmt: skip
+    return (
+        f"liver {decision.thresholds.liver:g}, tumour {decision.thresholds.tumor:g}, lesions from "
+        f"{decision.cleaning.min_lesion_mm3:g} mm3 or {decision.cleaning.min_lesion_px} voxels: "
+        f"tumour Dice {chosen.tumor_dice:.4f}, left out {found.left_out_dice or float('nan'):.4f}, "
+        f"false lesions {chosen.false_lesions} (0.5 and every lesion: {plain.tumor_dice:.4f}, "
+        f"{plain.false_lesions})"
+    )
+
+
+def _conditions(
+    opened: Opened, space: Space, decision: Path | None, rules: bool, compat: str
+) -> Conditions:
+    """Raises ValueError for a decision on what has decided already."""
+    decides = opened.subject.kind in ("network", "out_of_fold")
+    if decision is not None and not decides:
+        raise ValueError(
+            "expected a network or kept predictions to decide on; an exported model and a service "
+            "have decided by their own contract"
+        )
+    facts: dict[str, Any] = {
+        "compat": compat,
+        "slice_step": space.slice_step,
+        "assumed_spacing_mm": space.assumed_spacing_mm,
+    }
+    if decision is not None:
+        read = Decision.read(decision)
+        return Conditions(**facts, thresholds=read.thresholds, cleaning=read.cleaning)
+    if not rules:
+        return Conditions(**facts)
+    if opened.subject.kind == "service":
+        return Conditions(**facts, cleaning=BY_SERVICE)
+    return Conditions(**facts, cleaning=opened.cleaning or Cleaning())
+
+
+def _space(data: Dataset, assume_spacing: str | None) -> Space:
+    return Space(slice_step(data.cases), spacing_of(assume_spacing))
+
+
+def spacing_of(text: str | None) -> Spacing | None:
+    """`2,0.75,0.75` as numbers. Raises ValueError for anything else."""
+    if text is None:
+        return None
+    try:
+        slice_mm, row_mm, column_mm = (float(part) for part in text.split(","))
+    except ValueError:
+        slice_mm = row_mm = column_mm = 0.0
+    if not all(0 < step_mm < math.inf for step_mm in (slice_mm, row_mm, column_mm)):
+        raise ValueError(f"expected a spacing as 2,0.75,0.75 in mm, found {text}")
+    return slice_mm, row_mm, column_mm
+
+
+def _pairs(named: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE by name. Raises ValueError for another form and for a name twice."""
+    pairs: dict[str, str] = {}
+    for text in named:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value) or name in pairs:
+            raise ValueError(f"expected NAME=PATH with different names, found {text}")
+        pairs[name] = value
+    return pairs
+
+
+def _window(subject: Subject) -> HounsfieldWindow:
+    if subject.configuration is None:
+        return WINDOW
+    return HounsfieldWindow.model_validate(subject.configuration["window"])

@@ -1,0 +1,91 @@
+"""K-fold cross-validation: every case is labelled by a network that never saw its patient."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from training.config import TrainingConfig
+from training.data import Case, Dataset
+from training.folds import Fold, check_apart, make_folds, patients_of
+from training.parallel import Devices
+from training.predict import NetworkPredictor, Prediction
+from training.run_folder import RunFolder
+from training.train import train
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Where a cross-validation keeps its runs, and its predictions by case."""
+
+    path: Path
+
+    def fold(self, number: int) -> RunFolder:
+        return RunFolder(self.path / f"fold-{number}")
+
+    def prediction_path(self, case: Case) -> Path:
+        return self.path / "predictions" / f"{case.name}.npz"
+
+    def has(self, case: Case) -> bool:
+        return self.prediction_path(case).exists()
+
+    def prediction(self, case: Case) -> Prediction:
+        """Raises FileNotFoundError for a case whose fold has not been run."""
+        return Prediction.load(self.prediction_path(case))
+
+
+def cross_validate(
+    config: TrainingConfig,
+    data: Dataset,
+    out: Path,
+    folds: int,
+    only: Sequence[int] = (),
+    encoder_weights: Path | None = None,
+    devices: Devices | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> OutOfFold:
+    """Train a network for each fold (or those of `only`) and keep what it says of its cases.
+
+    What is done already is not done again: an unfinished fold goes on after its last epoch.
+    Raises ValueError for folds that cannot be made.
+    """
+    patients = patients_of(data.cases, config.same_patient)
+    kept, made = OutOfFold(out), make_folds(data, patients, folds)
+    unknown = sorted(set(only) - set(range(folds)))
+    if unknown:
+        raise ValueError(f"expected folds 0 to {folds - 1}, found {unknown}")
+    for fold in made:
+        if only and fold.number not in only:
+            continue
+        check_apart(fold.training, fold.held_out, patients)
+        tell(_sentence(fold, folds))
+        train(
+            config,
+            fold.training,
+            kept.fold(fold.number).path,
+            encoder_weights,
+            held_out=fold.held_out,
+            devices=devices,
+        )
+        _predict(config, fold, kept)
+    return kept
+
+
+def _sentence(fold: Fold, folds: int) -> str:
+    held_out = fold.held_out.cases
+    with_tumor = sum(case.tumor_px > 0 for case in held_out)
+    return (
+        f"fold {fold.number} of {folds}: {len(fold.training.cases)} cases to learn from, "
+        f"{len(held_out)} held out, {with_tumor} of them with tumour"
+    )
+
+
+def _predict(config: TrainingConfig, fold: Fold, kept: OutOfFold) -> None:
+    missing = [case for case in fold.held_out.cases if not kept.has(case)]
+    if not missing:
+        return
+    network = keras.models.load_model(kept.fold(fold.number).model_path, compile=False)
+    predict = NetworkPredictor(network, config.grid, config.window)
+    for case in missing:
+        predict(case.hu()).save(kept.prediction_path(case))

@@ -1,0 +1,129 @@
+"""A data set: cases with the slices that have labels."""
+
+import hashlib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.volume import LIVER_LABEL, TUMOR_LABEL
+
+LABELS = (0, LIVER_LABEL, TUMOR_LABEL)
+"""All that a label map may hold: background, liver, tumour."""
+
+
+class Pixels(Protocol):
+    """The slices of one case, as the service's model sees them: rows to the back, columns to the
+    patient's left.
+    """
+
+    def hu(self, index: int) -> NDArray[np.int16]:
+        """Hounsfield units [rows, columns] of the slice of this number."""
+        ...
+
+    def labels(self, index: int) -> NDArray[np.uint8]:
+        """Labels [rows, columns] of the slice of this number."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelledSlice:
+    """One slice of a case; `index` is its number in the source, `liver_px` counts tumour too."""
+
+    case: str
+    index: int
+    liver_px: int
+    tumor_px: int
+    pixels: Pixels
+
+    def hu(self) -> NDArray[np.int16]:
+        """Hounsfield units [rows, columns]."""
+        return self.pixels.hu(self.index)
+
+    def labels(self) -> NDArray[np.uint8]:
+        """0 background, 1 liver, 2 tumour, [rows, columns]."""
+        return self.pixels.labels(self.index)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One volume, or those of its slices that the data set holds, in ascending number.
+
+    `spacing_mm` is (slice, row, column), None where the source does not say; `split` is what the
+    source suggests.
+    """
+
+    name: str
+    slices: tuple[LabelledSlice, ...]
+    sha256: str
+    spacing_mm: tuple[float, float, float] | None = None
+    split: str | None = None
+
+    @cached_property
+    def liver_px(self) -> int:
+        return sum(item.liver_px for item in self.slices)
+
+    @cached_property
+    def tumor_px(self) -> int:
+        return sum(item.tumor_px for item in self.slices)
+
+    def hu(self) -> NDArray[np.int16]:
+        """All slices, [slices, rows, columns]."""
+        return np.stack([item.hu() for item in self.slices])
+
+    def labels(self) -> NDArray[np.uint8]:
+        """All slices, [slices, rows, columns]."""
+        return np.stack([item.labels() for item in self.slices])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Cases with different names."""
+
+    cases: tuple[Case, ...]
+
+    @property
+    def slices(self) -> list[LabelledSlice]:
+        return [item for case in self.cases for item in case.slices]
+
+    @property
+    def sha256(self) -> str:
+        """Of all that the cases hold, whatever their order."""
+        text = "\n".join(sorted(f"{case.name} {case.sha256}" for case in self.cases))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def only(self, names: Collection[str]) -> "Dataset":
+        """These cases. Raises ValueError for a name that there is not."""
+        unknown = set(names) - {case.name for case in self.cases}
+        if unknown:
+            raise ValueError(f"expected names of cases, found {', '.join(sorted(unknown))}")
+        return Dataset(tuple(case for case in self.cases if case.name in names))
+
+    def split(self, split: str) -> "Dataset":
+        """The cases of one suggested split. Raises ValueError where there are none."""
+        cases = tuple(case for case in self.cases if case.split == split)
+        if not cases:
+            known = sorted({str(case.split) for case in self.cases})
+            raise ValueError(f"no case of split {split}; the data set has {', '.join(known)}")
+        return Dataset(cases)
+
+    def without_split(self, split: str) -> "Dataset":
+        """The cases of every other split."""
+        return Dataset(tuple(case for case in self.cases if case.split != split))
+
+
+def counted(labels: NDArray[np.uint8]) -> tuple[int, int]:
+    """Pixels of liver with tumour, and of tumour."""
+    return int(np.count_nonzero(labels)), int(np.count_nonzero(labels == TUMOR_LABEL))
+
+
+def wrong_labels(values: Iterable[float]) -> str | None:
+    """What is wrong with the values of a label map; None if nothing is."""
+    others = sorted(set(values) - set(LABELS))
+    if not others:
+        return None
+    shown = ", ".join(f"{value:g}" for value in others[:8])
+    return f"expected the labels 0 background, 1 liver, 2 tumour, found also {shown}"

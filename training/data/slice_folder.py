@@ -1,0 +1,140 @@
+"""A folder of slices as images.
+
+It holds `manifest.csv` (`volume, slice, split, liver_or_tumour_pixels, tumour_pixels`) and, per
+volume, `SSS.webp` (8-bit grey through the data set's window) and `SSS.png` (the labels).
+"""
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.volume import HounsfieldWindow
+from training.data.case import Case, Dataset, LabelledSlice, counted, wrong_labels
+from training.data.problems import BadDataset, Problem
+
+MANIFEST = "manifest.csv"
+
+WINDOW = HounsfieldWindow(lower_hu=-40, upper_hu=160)
+"""What grey 0 and 255 stand for."""
+
+
+@dataclass(frozen=True)
+class SliceFiles:
+    """The images of one case, in a folder of its own."""
+
+    folder: Path
+
+    def hu(self, index: int) -> NDArray[np.int16]:
+        """Clipped to the folder's window, since that is all the images hold."""
+        grey = _decoded(self.image_path(index).read_bytes())
+        return np.rint(grey * (WINDOW.width_hu / 255) + WINDOW.lower_hu).astype(np.int16)
+
+    def labels(self, index: int) -> NDArray[np.uint8]:
+        return _decoded(self.labels_path(index).read_bytes())
+
+    def image_path(self, index: int) -> Path:
+        return self.folder / f"{index:03d}.webp"
+
+    def labels_path(self, index: int) -> Path:
+        return self.folder / f"{index:03d}.png"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of the manifest."""
+
+    case: str
+    index: int
+    split: str
+    liver_px: int
+    tumor_px: int
+
+
+def read_slice_folder(folder: Path) -> Dataset:
+    """Every case that the manifest names. Raises `BadDataset` where a file is missing, damaged, or
+    holds other than the manifest says.
+    """
+    by_case: dict[str, list[_Row]] = defaultdict(list)
+    for row in sorted(_rows(folder), key=lambda row: (row.case, row.index)):
+        by_case[row.case].append(row)
+    with ThreadPoolExecutor() as pool:
+        read = list(pool.map(lambda item: _case(folder, *item), by_case.items()))
+    problems = [problem for _, found in read for problem in found]
+    if not by_case:
+        problems.append(Problem(MANIFEST, "expected a line a slice, found none"))
+    if problems:
+        raise BadDataset(problems)
+    return Dataset(tuple(case for case, _ in read))
+
+
+def _rows(folder: Path) -> Iterator[_Row]:
+    with (folder / MANIFEST).open(newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                yield _Row(
+                    case=row["volume"],
+                    index=int(row["slice"]),
+                    split=row["split"],
+                    liver_px=int(row["liver_or_tumour_pixels"]),
+                    tumor_px=int(row["tumour_pixels"]),
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                found = f"line {number}: expected volume, slice, split and two counts of pixels"
+                raise BadDataset([Problem(MANIFEST, found)]) from error
+
+
+def _case(folder: Path, name: str, rows: list[_Row]) -> tuple[Case, list[Problem]]:
+    files = SliceFiles(folder / name)
+    digest = hashlib.sha256()
+    problems = []
+    for row in rows:
+        found = _problem(files, row, digest)
+        if found is not None:
+            problems.append(Problem(name, f"slice {row.index}: {found}"))
+    splits = {row.split for row in rows}
+    if len(splits) > 1:
+        problems.append(Problem(name, f"expected one split, found {', '.join(sorted(splits))}"))
+    slices = tuple(
+        LabelledSlice(name, row.index, row.liver_px, row.tumor_px, files) for row in rows
+    )
+    return Case(name, slices, digest.hexdigest(), split=rows[0].split), problems
+
+
+def _problem(files: SliceFiles, row: _Row, digest: "hashlib._Hash") -> str | None:
+    """What is wrong with one slice; its bytes go into the digest of its case."""
+    shapes = []
+    for what, path in (("image", files.image_path(row.index)),
+                       ("mask", files.labels_path(row.index))):  # fmt: skip
+        if not path.exists():
+            return f"the {what} is missing"
+        data = path.read_bytes()
+        digest.update(data)
+        try:
+            pixels = _decoded(data)
+        except ValueError as error:
+            return f"{what}: {error}"
+        shapes.append(pixels.shape)
+    if shapes[0] != shapes[1]:
+        return f"expected a mask of the image's shape {shapes[0]}, found {shapes[1]}"
+    if wrong := wrong_labels(np.unique(pixels).tolist()):
+        return wrong
+    if counted(pixels) != (row.liver_px, row.tumor_px):
+        named = (row.liver_px, row.tumor_px)
+        return f"expected {named} pixels of liver and tumour, found {counted(pixels)}"
+    return None
+
+
+def _decoded(data: bytes) -> NDArray[np.uint8]:
+    """Raises ValueError for what is no image of 8-bit grey."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
+    if image is None:
+        raise ValueError("expected an image, found a damaged file")
+    return np.asarray(image, dtype=np.uint8)

@@ -1,0 +1,76 @@
+"""How far a figure may be off, were the cases others of their kind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+SEED = 20230
+
+Rows = NDArray[np.float64]
+Statistic = Callable[[Rows], float]
+"""From a row a case to one figure; not a number where it is not defined."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure over `cases` cases, and the ends of its 95 % interval.
+
+    `value` is None where there is nothing to take it over; the ends also from a single case, which
+    says nothing of others. `left_out` counts cases for which the figure is not defined.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    cases: int
+    left_out: int = 0
+
+
+def estimate(rows: Rows, statistic: Statistic, left_out: int = 0) -> Estimate:
+    """Percentile bootstrap over cases (Efron, Annals of Statistics 7, 1979) with a fixed seed.
+
+    `rows`: what is known of each case [cases, columns]. Resamples for which the statistic is not
+    defined are left out of the percentiles.
+    """
+    count = len(rows)
+    value = statistic(rows) if count else float("nan")
+    if np.isnan(value):
+        return Estimate(None, None, None, count, left_out)
+    if count == 1:
+        return Estimate(float(value), None, None, count, left_out)
+    rng = np.random.default_rng(SEED)
+    draws = [statistic(rows[rng.integers(count, size=count)]) for _ in range(RESAMPLES)]
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.nanpercentile(draws, (tail, 100 - tail))
+    return Estimate(float(value), float(low), float(high), count, left_out)
+
+
+def mean_estimate(values: list[float | None]) -> Estimate:
+    """The mean over the values that there are."""
+    defined = np.array([[value] for value in values if value is not None], dtype=np.float64)
+    return estimate(defined.reshape(-1, 1), mean, left_out=len(values) - len(defined))
+
+
+def mean(rows: Rows) -> float:
+    """Of the first column."""
+    return float(rows[:, 0].mean())
+
+
+def ratio(rows: Rows) -> float:
+    """Sum of the first column over that of the second; not a number where that is 0."""
+    above, below = rows.sum(axis=0)
+    return float(above / below) if below else float("nan")
+
+
+def root_mean_square(rows: Rows) -> float:
+    """Of the first column."""
+    return float(np.sqrt(np.mean(rows[:, 0] ** 2)))
+
+
+def largest(rows: Rows) -> float:
+    """Of the first column."""
+    return float(rows[:, 0].max())

@@ -1,0 +1,78 @@
+"""What becomes of a network's probabilities: thresholds, then the service's own rules."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.inference.contract import Thresholds
+from service.inference.postprocess import Grid, Rules, postprocess
+from training.data import Case
+from training.evaluation.stack import Stack
+from training.predict import Prediction, decided
+
+Spacing = tuple[float, float, float]
+"""Distances of neighbouring voxels in mm: slice, row, column."""
+
+Labels = NDArray[np.uint8]
+
+
+class Cleaning(BaseModel):
+    """The service's rules, all of them, with the smallest lesion that is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_lesion_mm3: float = Field(0.0, ge=0)
+    min_lesion_px: int = Field(0, ge=0, description="where the spacing is not known")
+
+
+class Decision(BaseModel):
+    """As the tuning chooses it and an export's contract carries it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    thresholds: Thresholds = Thresholds()
+    cleaning: Cleaning = Cleaning()
+
+    @classmethod
+    def read(cls, path: Path) -> "Decision":
+        """From JSON. Raises pydantic.ValidationError for what is no decision."""
+        return cls.model_validate_json(path.read_text())
+
+
+@dataclass(frozen=True)
+class Space:
+    """How slices lie in space: the step between neighbours' numbers, and a spacing to assume where
+    a case has none.
+    """
+
+    slice_step: int = 1
+    assumed_spacing_mm: Spacing | None = None
+
+    def spacing_mm(self, case: Case) -> Spacing | None:
+        return case.spacing_mm or self.assumed_spacing_mm
+
+    def stack(self, case: Case) -> Stack:
+        return Stack.of(case, self.slice_step)
+
+
+def decide_again(prediction: Prediction, thresholds: Thresholds) -> Prediction:
+    """The prediction with labels by other thresholds.
+
+    Raises ValueError where the organ's probability is not kept.
+    """
+    if prediction.organ_probability is None:
+        raise ValueError("expected probabilities to decide on, found labels only")
+    organ = prediction.organ_probability.astype(np.float32) / 255
+    tumor = prediction.tumor_probability.astype(np.float32) / 255
+    return decided(organ, tumor, thresholds)
+
+
+def clean(labels: Labels, case: Case, space: Space, cleaning: Cleaning) -> Labels:
+    """The labels of a case's slices after the service's rules, which see the whole volume."""
+    stack = space.stack(case)
+    grid = Grid(space.spacing_mm(case), cleaning.min_lesion_mm3, cleaning.min_lesion_px)
+    cleaned, _ = postprocess(stack.fill(labels), grid, Rules())
+    return stack.take(cleaned)

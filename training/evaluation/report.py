@@ -1,0 +1,221 @@
+"""An evaluation as files: JSON with everything, CSV with a row a case, and a page to read."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from training.evaluation.aggregate import OVERLAP_METRICS, SURFACE_METRICS
+from training.evaluation.decision import Cleaning
+from training.evaluation.lesions import FOUND_IOU, detection
+from training.evaluation.page import Page, Table, number, with_interval
+from training.evaluation.results import CaseMetrics, Conditions, Evaluation, StructureMetrics
+
+JSON_NAME, CSV_NAME, HTML_NAME = "evaluation.json", "cases.csv", "report.html"
+FIGURES_NAME = "figures"
+
+METRIC_NAMES = {
+    "dice": "Dice",
+    "dice_global": "Dice, all voxels pooled",
+    "jaccard": "Jaccard (IoU)",
+    "voe": "volume overlap error",
+    "pixel_accuracy": "pixel accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "rvd": "relative volume difference",
+    "assd_mm": "ASSD, mm",
+    "mssd_mm": "MSSD, mm",
+    "rmsd_mm": "RMSD, mm",
+    "f1": "F1",
+    "lesion_dice": "Dice of found lesions",
+    "false_lesions_per_case": "false lesions per case",
+    "rmse": "root mean square error",
+    "mean_error": "mean error (prediction - reference)",
+    "largest_error": "largest absolute error",
+}
+
+GROUP_TITLES = {
+    "tumor_bearing": "Tumour, cases that have any in the reference",
+    "tumor_free": "Cases without tumour in the reference",
+    "liver": "Liver with tumour, all cases",
+    "tumor": "Tumour, all cases (1 where there is none and none was found)",
+    "detection": f"Lesions found at IoU above {FOUND_IOU:g}",
+    "detection_any": "Lesions found at IoU above 0",
+    "burden": "Tumour burden (tumour / liver with tumour)",
+}
+
+
+def write_values(evaluation: Evaluation, out: Path) -> None:
+    """All figures as JSON and, a row a case, as CSV."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / JSON_NAME).write_text(evaluation.model_dump_json(indent=1))
+    (out / CSV_NAME).write_text(cases_csv(evaluation), newline="")
+
+
+def write_page(evaluation: Evaluation, out: Path, pictures: Mapping[str, bytes]) -> None:
+    """The page with its PNG figures, named by what they show; they are files too."""
+    folder = out / FIGURES_NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    for title, picture in pictures.items():
+        (folder / f"{title.lower().replace(' ', '-').replace(',', '')}.png").write_bytes(picture)
+    (out / HTML_NAME).write_text(page(evaluation).html(pictures))
+
+
+def cases_csv(evaluation: Evaluation) -> str:
+    """A row a case; empty where a metric is not defined."""
+    rows = [case_row(case) for case in evaluation.cases]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["case"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def case_row(case: CaseMetrics) -> dict[str, object]:
+    """All that is measured of one case, by column."""
+    row: dict[str, object] = {"case": case.name, "slices": case.slices}
+    for name, found in (("liver", case.liver), ("tumor", case.tumor)):
+        row |= {f"{name}_{key}": value for key, value in _values(found).items()}
+    counts = detection([case.lesions])
+    any_counts = detection([case.lesions], 0.0)
+    return row | {
+        "lesions": counts.reference,
+        "lesions_found": counts.found,
+        "lesions_touched": any_counts.found,
+        "predicted_lesions": counts.predicted,
+        "predicted_lesions_right": counts.right,
+        "predicted_lesions_touching": any_counts.right,
+        "reference_burden": case.reference_burden,
+        "predicted_burden": case.predicted_burden,
+    }
+
+
+def _values(found: StructureMetrics) -> dict[str, object]:
+    values: dict[str, object] = dict(vars(found.overlap))
+    return values | {
+        name: None if found.surface is None else getattr(found.surface, name)
+        for name in SURFACE_METRICS
+    }
+
+
+def page(evaluation: Evaluation) -> Page:
+    """The evaluation to read."""
+    subject = evaluation.subject
+    return Page(
+        title=f"Evaluation: {subject.name}",
+        facts=facts(evaluation),
+        tables=[*_figure_tables(evaluation), _case_table(evaluation)],
+        warnings=warnings(evaluation),
+        configuration=json.dumps(subject.configuration, indent=1) if subject.configuration else "",
+    )
+
+
+def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """What was evaluated, and how."""
+    subject = evaluation.subject
+    budget = subject.training_slices
+    return [
+        ("evaluated", f"{subject.name} ({subject.kind.replace('_', ' ')})"),
+        ("SHA-256 of the model", subject.sha256 or "not known"),
+        ("parameters", f"{subject.parameters:,}" if subject.parameters else "not known"),
+        ("training slices seen", f"{budget:,}" if budget else "not known"),
+        *shared_facts(evaluation),
+    ]
+
+
+def shared_facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """What is the same for all subjects that are compared."""
+    with_tumor = sum(case.has_tumor for case in evaluation.cases)
+    return [
+        ("cases", f"{len(evaluation.cases)}, {with_tumor} of them with tumour"),
+        ("SHA-256 of the data", evaluation.data_sha256),
+        ("intervals", "95 %, percentile bootstrap over cases"),
+        *_condition_facts(evaluation.conditions),
+    ]
+
+
+def _condition_facts(conditions: Conditions) -> list[tuple[str, str]]:
+    own, cleaning = conditions.thresholds, conditions.cleaning
+    thresholds = (
+        "the model's own"
+        if own is None
+        else f"liver {own.liver:g}, tumour {own.tumor:g} of the liver's probability"
+    )
+    rules = "none" if cleaning is None else str(cleaning)
+    if isinstance(cleaning, Cleaning):
+        rules = (
+            f"the service's, lesions from {cleaning.min_lesion_mm3:g} mm3 "
+            f"({cleaning.min_lesion_px} voxels where the spacing is not known)"
+        )
+    spacing = conditions.assumed_spacing_mm
+    return [
+        ("thresholds", thresholds),
+        ("rules after the model", rules),
+        ("spacing", f"{_mm(spacing)} assumed where not known" if spacing else "of the data"),
+        ("definitions", "as meant by the paper" if conditions.compat == "paper" else "codalab"),
+    ]
+
+
+def _mm(spacing: tuple[float, float, float]) -> str:
+    return " x ".join(f"{value:g}" for value in spacing) + " mm (slice, row, column)"
+
+
+def warnings(evaluation: Evaluation) -> list[str]:
+    """What must not be overlooked."""
+    found = []
+    if seen := evaluation.seen_in_training:
+        found.append(
+            f"{len(seen)} of the {len(evaluation.cases)} cases were trained on: their figures say "
+            f"nothing of new cases ({', '.join(seen)})."
+        )
+    if evaluation.conditions.compat == "codalab":
+        found.append(
+            "Lesions, RVD and undefined distances as the challenge's own scorer takes them, with "
+            "its defects: for comparison with published tables only."
+        )
+    if evaluation.conditions.assumed_spacing_mm:
+        found.append(
+            f"The spacing {_mm(evaluation.conditions.assumed_spacing_mm)} was assumed where the "
+            "data do not tell it: distances and volumes in mm are guesses."
+        )
+    elif any(case.spacing_mm is None for case in evaluation.cases):
+        found.append("The spacing is not known: nothing is given in mm.")
+    return found
+
+
+def _figure_tables(evaluation: Evaluation) -> list[Table]:
+    tables = []
+    for group, title in GROUP_TITLES.items():
+        figures = evaluation.figures[group]
+        rows = [
+            [METRIC_NAMES[name], with_interval(found), str(found.cases), str(found.left_out or "")]
+            for name, found in figures.items()
+            if found.value is not None
+        ]
+        if rows:
+            head = ("metric", "value [95 % interval]", "cases", "not defined")
+            tables.append(Table(title, head, rows))
+    return tables
+
+
+def _case_table(evaluation: Evaluation) -> Table:
+    metrics = [*OVERLAP_METRICS[:1], "precision", "recall", "rvd", *SURFACE_METRICS[:2]]
+    head = ["case", *(f"liver {METRIC_NAMES[name]}" for name in ("dice", "assd_mm"))]
+    head += [f"tumour {METRIC_NAMES[name]}" for name in metrics]
+    head += ["lesions", "found", "touched", "predicted", "touch none"]
+    rows = []
+    for case in evaluation.cases:
+        liver, tumor, row = _values(case.liver), _values(case.tumor), case_row(case)
+        false = int(str(row["predicted_lesions"])) - int(str(row["predicted_lesions_touching"]))
+        rows.append(
+            [case.name, *(_shown(liver[name]) for name in ("dice", "assd_mm"))]
+            + [_shown(tumor[name]) for name in metrics]
+            + [str(row[name]) for name in ("lesions", "lesions_found", "lesions_touched")]
+            + [str(row["predicted_lesions"]), str(false)]
+        )
+    return Table("Cases", head, rows, "All metrics are in the CSV and JSON files beside this one.")
+
+
+def _shown(value: object) -> str:
+    return number(value if isinstance(value, float | int) else None, 3)

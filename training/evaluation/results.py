@@ -1,0 +1,102 @@
+"""The outcome of an evaluation, as it is kept in JSON."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.inference.contract import Thresholds
+from training.evaluation.bootstrap import Estimate
+from training.evaluation.calibration import Calibration
+from training.evaluation.codalab import CodalabDetection
+from training.evaluation.decision import Cleaning, Spacing
+from training.evaluation.lesions import CaseLesions
+from training.evaluation.metrics import Overlap
+from training.evaluation.surface import SurfaceDistances
+
+Compat = Literal["paper", "codalab"]
+"""`paper` is what is meant; `codalab` is the official scorer, for published tables only."""
+
+
+BY_SERVICE: Literal["by the service"] = "by the service"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Subject(_Frozen):
+    """What is evaluated; None for what its kind does not tell."""
+
+    name: str
+    kind: Literal["network", "onnx", "service", "out_of_fold"]
+    sha256: str | None = None
+    configuration: dict[str, Any] | None = None
+    training_slices: int | None = Field(None, description="budget: slices seen while it learned")
+    parameters: int | None = None
+    trained_on: tuple[str, ...] | None = Field(None, description="names of cases")
+    tells_probability: bool = True
+
+
+class Conditions(_Frozen):
+    """All that decides the figures beside the subject and the data."""
+
+    compat: Compat = "paper"
+    slice_step: int = 1
+    assumed_spacing_mm: Spacing | None = None
+    thresholds: Thresholds | None = Field(None, description="None: the model's own")
+    cleaning: Cleaning | Literal["by the service"] | None = Field(
+        None, description="None: labels as the model gives them"
+    )
+
+
+class StructureMetrics(_Frozen):
+    """Of the liver (with tumour) or of tumour in one case."""
+
+    overlap: Overlap
+    surface: SurfaceDistances | None = Field(description="None: one is empty, or no spacing")
+
+
+class CaseMetrics(_Frozen):
+    """One case; its tumour burden is tumour over liver with tumour, 0 without liver."""
+
+    name: str
+    slices: int
+    spacing_mm: Spacing | None
+    liver: StructureMetrics
+    tumor: StructureMetrics
+    lesions: CaseLesions
+    reference_burden: float
+    predicted_burden: float
+    codalab: tuple[CodalabDetection, CodalabDetection] | None = Field(
+        None, description="compat only: at IoU above 0.5 and above 0"
+    )
+
+    @property
+    def has_tumor(self) -> bool:
+        return self.tumor.overlap.reference_voxels > 0
+
+    @property
+    def burden_error(self) -> float:
+        return self.predicted_burden - self.reference_burden
+
+
+class Evaluation(_Frozen):
+    """Figures of a subject on the cases of one data set."""
+
+    subject: Subject
+    conditions: Conditions
+    data_sha256: str
+    cases: tuple[CaseMetrics, ...]
+    figures: dict[str, dict[str, Estimate]] = Field(description="by group and metric")
+    calibration: Calibration | None
+
+    @property
+    def seen_in_training(self) -> tuple[str, ...]:
+        """Names of cases that the subject learned from, whose figures say little."""
+        known = set(self.subject.trained_on or ())
+        return tuple(case.name for case in self.cases if case.name in known)
+
+    @classmethod
+    def read(cls, path: Path) -> "Evaluation":
+        return cls.model_validate_json(path.read_text())

@@ -1,0 +1,184 @@
+"""Choosing thresholds and the smallest lesion on predictions of cases that no network had seen."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.boxes import Box, box_of, everything
+from service.inference.contract import Thresholds
+from service.inference.postprocess import Grid, Rules, components, postprocess
+from service.volume import LIVER_LABEL, TUMOR_LABEL
+from training.data import Case
+from training.evaluation.decision import Cleaning, Decision, Labels, Space, clean, decide_again
+from training.evaluation.metrics import dice
+from training.predict import Prediction
+
+LIVER = (0.3, 0.4, 0.5, 0.6, 0.7)
+TUMOR = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+SMALLEST = tuple(
+    Cleaning(min_lesion_mm3=mm3, min_lesion_px=px)
+    for mm3, px in ((0, 0), (30, 10), (60, 20), (120, 40), (240, 80))
+)
+"""The pixels stand for the volume where the spacing is not known; LiTS' median voxel is 0.5 to
+3 mm3."""
+
+SAME_DICE = 0.001
+"""Attempts whose mean Dice is this close to the best are told apart by their false lesions."""
+
+ORGAN_FIRST = Rules(small_lesions=False)
+LESIONS_LAST = Rules(liver_fragments=False, distant_tumor=False)
+"""One after the other they are all rules; apart, only the second is repeated for every size."""
+
+Predictions = Callable[[], Iterable[tuple[Case, Prediction]]]
+Table = NDArray[np.float64]
+
+
+class Attempt(BaseModel):
+    """One decision and how it did."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decision: Decision
+    tumor_dice: float = Field(description="mean over cases with tumour")
+    false_lesions: float | None = Field(description="per case without tumour; None without one")
+
+
+class Tuning(BaseModel):
+    """All attempts, the chosen one, and what the choice is worth on cases that did not make it.
+
+    The chosen attempt's Dice is a little too good, since it was chosen for it. In `left_out_dice`
+    each case is judged by the attempt that all others would choose.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chosen: Attempt
+    left_out_dice: float | None = Field(description="None with a single case with tumour")
+    liver_dice: dict[float, float] = Field(description="mean per case, by the liver's threshold")
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Of one case: Dice and lesions of tumour for every attempt."""
+
+    has_tumor: bool
+    tumor_dice: list[float]
+    lesions: list[int]
+
+
+def tune(predictions: Predictions, space: Space) -> Tuning:
+    """First the liver's threshold by the liver's Dice per case; then, by the mean tumour Dice over
+    cases with tumour, its threshold and the smallest lesion.
+
+    `predictions` is called twice, so that one case at a time is in memory. Raises ValueError where
+    no case has tumour, and for predictions without probabilities.
+    """
+    liver_dice = dict(zip(LIVER, _liver_dice(predictions(), space), strict=True))
+    liver = max(LIVER, key=lambda threshold: (liver_dice[threshold], -abs(threshold - 0.5)))
+    decisions = [
+        Decision(thresholds=Thresholds(liver=liver, tumor=tumor), cleaning=cleaning)
+        for tumor in TUMOR
+        for cleaning in SMALLEST
+    ]
+    outcomes = [_outcome(case, found, liver, space) for case, found in predictions()]
+    dices = np.array([outcome.tumor_dice for outcome in outcomes if outcome.has_tumor])
+    lesions = np.array([outcome.lesions for outcome in outcomes if not outcome.has_tumor])
+    if not len(dices):
+        raise ValueError("expected a case with tumour to choose by, found none")
+    attempts = tuple(
+        Attempt(
+            decision=decision,
+            tumor_dice=float(dices[:, index].mean()),
+            false_lesions=float(lesions[:, index].mean()) if len(lesions) else None,
+        )
+        for index, decision in enumerate(decisions)
+    )
+    return Tuning(
+        chosen=attempts[_best(dices, lesions)],
+        left_out_dice=_left_out(dices, lesions),
+        liver_dice=liver_dice,
+        attempts=attempts,
+    )
+
+
+def _liver_dice(predictions: Iterable[tuple[Case, Prediction]], space: Space) -> list[float]:
+    """Mean Dice per case by threshold."""
+    by_case = [
+        [_liver_of(prediction, case, space, threshold) for threshold in LIVER]
+        for case, prediction in predictions
+    ]
+    return [float(value) for value in np.mean(by_case, axis=0)]
+
+
+def _liver_of(prediction: Prediction, case: Case, space: Space, threshold: float) -> float:
+    decided = decide_again(prediction, Thresholds(liver=threshold))
+    found = clean(decided.labels, case, space, Cleaning())
+    return dice(case.labels() >= LIVER_LABEL, found >= LIVER_LABEL)
+
+
+def _outcome(case: Case, prediction: Prediction, liver: float, space: Space) -> _Outcome:
+    stack = space.stack(case)
+    truth, found = stack.fill(case.labels()), _filled(prediction, stack.fill)
+    box = _plane_box(truth, found, liver)
+    tumor, found = truth[box] == TUMOR_LABEL, _cut(found, box)
+    dices, lesions = [], []
+    for threshold in TUMOR:
+        labels = decide_again(found, Thresholds(liver=liver, tumor=threshold)).labels
+        organ_done = _ruled(labels, ORGAN_FIRST, Cleaning(), space.spacing_mm(case))
+        for cleaning in SMALLEST:
+            done = _ruled(organ_done, LESIONS_LAST, cleaning, space.spacing_mm(case))
+            dices.append(dice(tumor, done == TUMOR_LABEL))
+            lesions.append(len(components(done == TUMOR_LABEL)[1]) - 1)
+    return _Outcome(bool(tumor.any()), dices, lesions)
+
+
+def _filled(
+    prediction: Prediction, fill: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+) -> Prediction:
+    organ = prediction.organ_probability
+    return Prediction(
+        fill(prediction.labels),
+        fill(prediction.tumor_probability),
+        None if organ is None else fill(organ),
+    )
+
+
+def _plane_box(truth: Labels, found: Prediction, liver: float) -> Box:
+    """All slices, and the rows and columns that hold anything: the rest costs time only."""
+    if found.organ_probability is None:
+        return everything(truth)
+    held = box_of((truth > 0) | (found.organ_probability >= int(255 * liver)))
+    return everything(truth) if held is None else (slice(0, len(truth)), held[1], held[2])
+
+
+def _cut(found: Prediction, box: Box) -> Prediction:
+    organ = found.organ_probability
+    return Prediction(
+        found.labels[box], found.tumor_probability[box], None if organ is None else organ[box]
+    )
+
+
+def _ruled(
+    labels: Labels, rules: Rules, cleaning: Cleaning, spacing_mm: tuple[float, float, float] | None
+) -> Labels:
+    grid = Grid(spacing_mm, cleaning.min_lesion_mm3, cleaning.min_lesion_px)
+    return postprocess(labels, grid, rules)[0]
+
+
+def _best(dices: Table, lesions: Table) -> int:
+    """Number of the attempt with the best mean Dice, and of those as good the fewest lesions."""
+    means = dices.mean(axis=0)
+    false = lesions.mean(axis=0) if len(lesions) else np.zeros(len(means))
+    as_good = np.flatnonzero(means >= means.max() - SAME_DICE)
+    return int(min(as_good, key=lambda index: (false[index], -means[index])))
+
+
+def _left_out(dices: Table, lesions: Table) -> float | None:
+    if len(dices) < 2:
+        return None
+    chosen = [_best(np.delete(dices, row, axis=0), lesions) for row in range(len(dices))]
+    return float(np.mean([dices[row, index] for row, index in enumerate(chosen)]))

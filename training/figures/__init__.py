@@ -1,0 +1,1 @@
+"""Figures of data, training and evaluation, drawn with Matplotlib without a screen."""
