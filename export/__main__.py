@@ -1,5 +1,10 @@
-"""Command line of the export: `python -m export COMMAND`."""
+"""Command line of the export: `python -m export MODEL --out FOLDER`, and `python -m export gpu`."""
 
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -8,24 +13,38 @@ import typer
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
 
-@app.callback()
-def _export() -> None:
-    """Make the files that the service loads."""
-
-
-@app.command("onnx")
-def to_onnx(
-    run: Annotated[Path, typer.Argument(help="folder of a training run")],
-    data: Annotated[Path, typer.Option(help="folder of slices with manifest.csv")],
-    contract: Annotated[Path, typer.Option(help="TOML file, e.g. export/contracts/*.toml")],
-    out: Annotated[Path, typer.Option(help="int8 ONNX file to write")],
+@app.command()
+def model(
+    run: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="a run's folder, or its model.keras")
+    ],
+    data: Annotated[
+        Path, typer.Option(help="the run's data, to calibrate int8 with, and cases it never saw")
+    ],
+    out: Annotated[Path, typer.Option(help="new folder for the files")],
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="evaluation.json of a cross-validation: the contract's figures and decision"
+        ),
+    ] = None,
+    contract: Annotated[
+        Path | None, typer.Option(help="TOML file; default: export/contracts/liver-tumor.toml")
+    ] = None,
+    prepared: Annotated[Path, typer.Option(help="where unpacked NIfTI volumes are kept")] = Path(
+        "runs/prepared"
+    ),
 ) -> None:
-    """Export a run's network with its contract; its float32 file goes into the run's folder."""
-    from export.fields import ContractFields
+    """Write a run's network in float32, float16 and int8, with contract, card and figures."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # tf2onnx reads nothing else
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors; else the figures drown in notes
+    from export.fields import LIVER_TUMOR, ContractFields
     from export.release import release
-    from training.data import read_manifest
+    from training.data import open_dataset
 
-    release(run, read_manifest(data), ContractFields.read(contract), out)
+    with _plain_errors():
+        fields = ContractFields.read(contract or LIVER_TUMOR)
+        release(run, lambda: open_dataset(data, prepared), fields, out, report)
 
 
 @app.command()
@@ -49,5 +68,25 @@ def gpu(
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 
 
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What a user can mend ends in one line, and says that nothing was written."""
+    try:
+        yield
+    except OSError as error:
+        text = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        typer.echo(f"{text}; nothing was written", err=True)
+        raise typer.Exit(1) from None
+    except ValueError as error:  # runs, data and files that do not fit, and drift; all say what
+        typer.echo(f"{error}; nothing was written", err=True)
+        raise typer.Exit(1) from None
+
+
+def main(arguments: list[str]) -> None:
+    """An export needs no command's name."""
+    named = not arguments or arguments[0] in ("model", "gpu", "--help")
+    app(arguments if named else ["model", *arguments], prog_name="python -m export")
+
+
 if __name__ == "__main__":
-    app()
+    main(sys.argv[1:])

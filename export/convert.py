@@ -1,4 +1,4 @@
-"""From a run's weights to the deployed graph as a float32 ONNX model."""
+"""From a trained network to the deployed graph as a float32 ONNX model."""
 
 import tempfile
 from pathlib import Path
@@ -11,12 +11,8 @@ import tf2onnx
 from onnx import ModelProto
 
 from export.onnx_graph import drop_unused_constants
-from export.signature import Signature
+from export.signature import CHANCES, Signature
 from service.inference.contract import INPUT_NAME, OUTPUT_NAMES
-from training.config import TrainingConfig
-from training.data import CLASSES
-from training.network import resnet50_unet
-from training.train import CONFIG_FILE, WEIGHTS_FILE
 
 OPSET = 18
 AXES = ("slices", "rows", "columns")
@@ -36,15 +32,6 @@ class NearestUpsampling(keras.layers.Layer):  # type: ignore[misc]  # Keras carr
         return slices, 2 * rows, 2 * columns, channels
 
 
-def load_network(run: Path) -> tuple[keras.Model, TrainingConfig]:
-    """The run's network on its fixed grid, and the configuration it was trained with."""
-    config = TrainingConfig.model_validate_json((run / CONFIG_FILE).read_text())
-    keras.config.set_dtype_policy("float32")
-    network = resnet50_unet(config.grid, CLASSES, config.decoder_filters)
-    network.load_weights(run / WEIGHTS_FILE)
-    return network, config
-
-
 def for_export(network: keras.Model) -> keras.Model:
     """The same network on the same weights, with upsampling that exports well."""
 
@@ -57,7 +44,7 @@ def for_export(network: keras.Model) -> keras.Model:
 
 
 def to_onnx(signature: Signature) -> ModelProto:
-    """The signature as ONNX of opset 18, with the contract's names, without a contract.
+    """The signature as ONNX of opset 18, with the contract's names and `CHANCES`, no contract.
 
     Raises ValueError where something is left that exports are known to leave: a batch
     normalisation, or a Tile in place of a Resize.
@@ -73,6 +60,16 @@ def to_onnx(signature: Signature) -> ModelProto:
     onnx.checker.check_model(model, full_check=True)
     _refuse_leftovers(model)
     return model
+
+
+def deployed(model: ModelProto) -> ModelProto:
+    """The same model with the outputs of its contract only, in their order."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    by_name = {port.name: port for port in model.graph.output}
+    del copy.graph.output[:]
+    copy.graph.output.extend(by_name[name] for name in OUTPUT_NAMES)
+    return copy
 
 
 def _simplify_nearest(model: ModelProto) -> None:
@@ -131,14 +128,16 @@ def _name_axes(model: ModelProto) -> None:
     """Name the dynamic axes, which come out as unk__461, and drop the shapes that used them."""
     del model.graph.value_info[:]
     for port in (*model.graph.input, *model.graph.output):
-        for name, dim in zip(AXES, port.type.tensor_type.shape.dim, strict=False):
+        dynamic = [dim for dim in port.type.tensor_type.shape.dim if not dim.dim_value]
+        for name, dim in zip(AXES, dynamic, strict=True):
             dim.dim_param = name
 
 
 def _refuse_leftovers(model: ModelProto) -> None:
-    ports = [port.name for port in (*model.graph.input, *model.graph.output)]
-    if ports != [INPUT_NAME, *OUTPUT_NAMES]:
-        raise ValueError(f"expected the ports {[INPUT_NAME, *OUTPUT_NAMES]}, found {ports}")
+    ports = {port.name for port in (*model.graph.input, *model.graph.output)}
+    expected = {INPUT_NAME, *OUTPUT_NAMES, CHANCES}
+    if ports != expected:
+        raise ValueError(f"expected the ports {sorted(expected)}, found {sorted(ports)}")
     left = {node.op_type for node in model.graph.node} & {"BatchNormalization", "Tile", "Mod"}
     if left:
         raise ValueError(f"the export left {sorted(left)} in the graph")

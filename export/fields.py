@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from export.trained import Trained
 from service.inference.contract import (
     FieldOfView,
     ModelContract,
@@ -13,9 +14,19 @@ from service.inference.contract import (
     TrainingData,
     Validation,
 )
-from training.config import TrainingConfig
-from training.data import LabelledSlice, by_case
-from training.evaluate import Report
+from training.config import Architecture, NetworkConfig
+from training.evaluation.decision import Cleaning
+from training.evaluation.results import Conditions
+
+LIVER_TUMOR = Path(__file__).parent / "contracts/liver-tumor.toml"
+"""The fields of the model in the repository."""
+
+_ARCHITECTURES: dict[Architecture, str] = {
+    "resnet50_unet": "U-Net, ResNet-50 encoder, decoder",
+    "resnet50_fpn": "FPN, ResNet-50 encoder, pyramid and head",
+    "unet": "U-Net, stages",
+    "unet++": "U-Net++, levels",
+}
 
 
 class _Frozen(BaseModel):
@@ -23,7 +34,7 @@ class _Frozen(BaseModel):
 
 
 class DataName(_Frozen):
-    """Training data without its counts, which the manifest gives."""
+    """Training data without its counts, which the run gives."""
 
     name: str
     license: str
@@ -41,7 +52,6 @@ class ContractFields(_Frozen):
     min_lesion_mm3: float = Field(ge=0)
     min_lesion_px: int = Field(ge=0)
     training_data: DataName
-    validation_method: str
     limitations: tuple[str, ...] = ()
 
     @classmethod
@@ -49,48 +59,39 @@ class ContractFields(_Frozen):
         """Raises pydantic.ValidationError for unknown keys and values out of range."""
         return cls.model_validate(tomllib.loads(path.read_text()))
 
+    def decided_as(self, conditions: Conditions) -> "ContractFields":
+        """With the thresholds and the smallest lesion of an evaluation, where it had its own."""
+        changes: dict[str, object] = {}
+        if conditions.thresholds is not None:
+            changes["thresholds"] = conditions.thresholds
+        if isinstance(conditions.cleaning, Cleaning):
+            changes |= conditions.cleaning.model_dump()
+        return self.model_copy(update=changes)
+
     def contract(
-        self,
-        config: TrainingConfig,
-        training_slices: list[LabelledSlice],
-        report: Report,
-        self_test: SelfTest,
-        precision: str,
+        self, trained: Trained, validation: Validation, self_test: SelfTest, precision: str
     ) -> ModelContract:
-        """The whole contract of one exported file, measured by `report` and `self_test`."""
-        decided = self.model_dump(exclude={"training_data", "validation_method"})
-        decoder = "-".join(str(filters) for filters in config.decoder_filters)
+        """The whole contract of one exported file."""
         return ModelContract(
-            **decided,
+            **self.model_dump(exclude={"training_data"}),
             modality="CT",
-            architecture=f"U-Net, ResNet-50 encoder, decoder {decoder}",
+            architecture=architecture(trained.config.network),
             precision=precision,
-            grid=config.grid,
-            window=config.window,
+            grid=trained.config.grid,
+            window=trained.config.window,
             training_data=TrainingData(
                 name=self.training_data.name,
                 license=self.training_data.license,
-                cases=len(by_case(training_slices)),
-                slices=len(training_slices),
+                cases=len(trained.cases),
+                slices=trained.slices,
+                volumes=trained.cases,
             ),
-            validation=validation(self.validation_method, report),
+            validation=validation,
             self_test=self_test,
         )
 
 
-def validation(method: str, report: Report) -> Validation:
-    """The report as the contract writes it, rounded to four digits."""
-    return Validation(
-        method=method,
-        cases=len(report.cases),
-        liver_dice_per_case=round(report.liver_dice, 4),
-        tumor_dice_per_case=round(report.tumor_dice, 4),
-        cases_with_tumor=report.cases_with_tumor,
-        per_case={
-            case.case: {
-                "liver": round(case.liver, 4),
-                "tumor": round(case.tumor, 4) if case.has_tumor else None,
-            }
-            for case in report.cases
-        },
-    )
+def architecture(network: NetworkConfig) -> str:
+    """In words, with the filters from the coarsest stage to the finest."""
+    filters = "-".join(str(count) for count in network.filters)
+    return f"{_ARCHITECTURES[network.architecture]} {filters}"

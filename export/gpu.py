@@ -1,22 +1,28 @@
-"""From the committed int8 model to a float16 graph for a GPU, with onnx and NumPy alone.
+"""The float16 graph for a GPU: from the shipped int8 model, with onnx and NumPy alone.
 
 On a GPU the pairs of QuantizeLinear and DequantizeLinear would run as so many kernels in float32.
 Without them, with the weights dequantised, the network runs in float16 on the tensor cores.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from export.onnx_graph import contract_of, drop_unused_constants, network_nodes, with_contract
+from export.doubling import double_by_resize
+from export.onnx_graph import (
+    Constants,
+    constants_of,
+    contract_of,
+    drop_unused_constants,
+    network_nodes,
+    replace_nodes,
+    with_contract,
+)
 from export.parity import Difference, Tolerance, check_self_test, compare, phantom_scans
 from export.runners import onnx_runner
-
-Constants = Mapping[str, NDArray[Any]]
 
 # Float16 rounds finer than int8: what is left between the two is int8's rounding of activations,
 # which moves borders. The first model agreed with itself on 0.995 of the phantom's pixels and 0.98
@@ -35,17 +41,28 @@ def to_float16(model: ModelProto) -> ModelProto:
     contract = contract_of(model)
     copy = ModelProto()
     copy.CopyFrom(model)
-    del copy.graph.value_info[:]
+    double_by_resize(copy)
     _remove_quantization(copy)
+    return with_contract(halve(copy), contract.model_copy(update={"precision": "float16"}))
+
+
+def halve(model: ModelProto) -> ModelProto:
+    """A float32 model with its network in float16, between casts.
+
+    Whether the activations fit into float16 is the caller's to know.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
     _halve_network(copy)
     drop_unused_constants(copy)
     onnx.checker.check_model(copy, full_check=True)
-    return with_contract(copy, contract.model_copy(update={"precision": "float16"}))
+    return copy
 
 
 def _remove_quantization(model: ModelProto) -> None:
     """Dequantise the constants and take out the pairs around activations."""
-    constants = _constants(model)
+    constants = constants_of(model)
     quantizers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
     if not quantizers:
         raise ValueError("expected an int8 model, found no QuantizeLinear in it")
@@ -69,7 +86,7 @@ def _remove_quantization(model: ModelProto) -> None:
             instead[node.output[0]] = node.input[0]
         else:
             nodes.append(node)
-    _replace_nodes(model, nodes)
+    replace_nodes(model, nodes)
 
 
 def _clips_at_zero(quantizer: NodeProto, constants: Constants) -> bool:
@@ -110,7 +127,7 @@ def _halve_network(model: ModelProto) -> None:
     made = {name for node in network_nodes(model) for name in node.output}
     outside = [node for node in model.graph.node if made.isdisjoint(node.output)]
     leaving = made.intersection(name for node in outside for name in node.input)
-    constants = _constants(model)
+    constants = constants_of(model)
 
     halved: dict[str, str] = {}
     nodes: list[NodeProto] = []
@@ -134,7 +151,7 @@ def _halve_network(model: ModelProto) -> None:
             if name in leaving:
                 halved[name] = node.output[index] = f"{name}_float16"
                 nodes.append(_cast(halved[name], name, TensorProto.FLOAT))
-    _replace_nodes(model, nodes)
+    replace_nodes(model, nodes)
 
 
 def _data_inputs(node: NodeProto) -> list[str]:
@@ -146,29 +163,24 @@ def _cast(source: str, target: str, to: int) -> NodeProto:
     return helper.make_node("Cast", [source], [target], f"{target}_cast", to=to)
 
 
-def _constants(model: ModelProto) -> Constants:
-    return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-
-
 def _rename_inputs(node: NodeProto, instead: Mapping[str, str]) -> None:
     for index, name in enumerate(node.input):
         node.input[index] = instead.get(name, name)
 
 
-def _replace_nodes(model: ModelProto, nodes: list[NodeProto]) -> None:
-    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
-
-
 def check_float16(int8: ModelProto, float16: ModelProto) -> Difference:
     """Compare both on the synthetic abdomen at several sizes, on ONNX Runtime's CPU kernels.
 
-    They run float16 through casts. Raises ParityError beyond `TOLERANCE`, and where the float16
-    model would not pass the self-test that the service gives it.
+    They run float16 through casts. Raises ParityError as `accept` does.
     """
-    runner = onnx_runner(float16)
-    found = compare(onnx_runner(int8), runner, phantom_scans())
-    TOLERANCE.check(found, "int8 and float16")
-    check_self_test(runner, contract_of(float16).self_test)
+    found = compare(onnx_runner(int8), onnx_runner(float16), phantom_scans())
+    accept(float16, found)
     return found
+
+
+def accept(float16: ModelProto, found: Difference) -> None:
+    """Raises ParityError where int8 and float16 were found to differ beyond `TOLERANCE`, and where
+    the float16 model would not pass the self-test that the service gives it.
+    """
+    TOLERANCE.check(found, "int8 and float16")
+    check_self_test(onnx_runner(float16), contract_of(float16).self_test)

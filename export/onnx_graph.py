@@ -1,11 +1,17 @@
 """Helpers on ONNX models that need nothing but onnx: the contract inside, the network's nodes."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
-from onnx import ModelProto, NodeProto
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from service.inference.contract import METADATA_KEY, ModelContract
+
+Constants = dict[str, NDArray[Any]]
+"""The values of a graph's initializers."""
 
 
 def with_contract(model: ModelProto, contract: ModelContract) -> ModelProto:
@@ -51,6 +57,17 @@ def network_nodes(model: ModelProto) -> list[NodeProto]:
             needed.update(node.input)
             between.append(node)
     return between[::-1]
+
+
+def constants_of(model: ModelProto) -> Constants:
+    return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+
+
+def replace_nodes(model: ModelProto, nodes: Sequence[NodeProto]) -> None:
+    """Give the graph these nodes, some of which may be its own."""
+    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
 
 
 def drop_unused_constants(model: ModelProto) -> None:

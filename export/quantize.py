@@ -16,9 +16,10 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from export.doubling import double_by_copies
 from export.onnx_graph import network_nodes
 from service.inference.contract import INPUT_NAME
-from training.data import LabelledSlice, by_case
+from training.data import Dataset, LabelledSlice
 
 QUANTIZED_OPS = ("Add", "Concat", "Conv", "MaxPool", "Relu", "Resize")
 
@@ -42,14 +43,14 @@ class _Slices(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime carr
         return None if hu is None else {INPUT_NAME: hu[None, :, :, None]}
 
 
-def calibration_slices(slices: list[LabelledSlice]) -> list[LabelledSlice]:
+def calibration_slices(data: Dataset) -> list[LabelledSlice]:
     """At most three slices of each case: amid its slices with tumour, liver only, neither."""
     chosen = []
-    for case in by_case(slices).values():
+    for case in data.cases:
         kinds = (
-            [item for item in case if item.tumor_px > 0],
-            [item for item in case if item.liver_px > 0 and item.tumor_px == 0],
-            [item for item in case if item.liver_px == 0],
+            [item for item in case.slices if item.tumor_px > 0],
+            [item for item in case.slices if item.liver_px > 0 and item.tumor_px == 0],
+            [item for item in case.slices if item.liver_px == 0],
         )
         chosen += [kind[len(kind) // 2] for kind in kinds if kind]
     return chosen
@@ -77,4 +78,4 @@ def quantize(model: ModelProto, slices_hu: Iterable[NDArray[np.int16]]) -> Model
             weight_type=WEIGHTS,
             calibrate_method=CalibrationMethod.MinMax,
         )
-        return onnx.load(target)
+        return double_by_copies(onnx.load(target))

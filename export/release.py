@@ -1,8 +1,6 @@
-"""A run becomes the file that the service loads: convert, compare, quantise, measure, write."""
+"""A run becomes the files that the service loads: convert, compare, quantise, measure, write."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,120 +8,167 @@ import rich
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from export.convert import for_export, load_network, to_onnx
+from export.convert import deployed, for_export, to_onnx
 from export.fields import ContractFields
-from export.gpu import check_float16, to_float16
-from export.onnx_graph import save_whole, with_contract
-from export.parity import Tolerance, compare, phantom_scans, self_test
+from export.folder import Precisions, whole_folder, write
+from export.gpu import accept, halve, to_float16
+from export.keras_parity import drift, hard_scans
+from export.measure import DiceReport, Slices, measure, sampled, whole
+from export.onnx_graph import with_contract
+from export.out_of_fold import read_report, validation_of
+from export.parity import ParityError, compare, phantom_scans, self_test
 from export.quantize import calibration_slices, quantize
-from export.runners import Runner, onnx_runner
+from export.record import DiceRecord, GpuRecord, RoundingRecord
+from export.runners import onnx_runner
 from export.signature import Preprocessing, Signature
-from training.config import TrainingConfig
-from training.data import LabelledSlice, by_case
-from training.evaluate import Report, evaluate
+from export.trained import NotExportable, Trained, read_run
+from service.inference.contract import Validation
+from training.data import Dataset, LabelledSlice
+from training.predict import NetworkPredictor
 
-CONVERTED = Tolerance(label_agreement=0.9999, largest_probability_difference=2)
-"""The same arithmetic in another order: a label may differ only where two scores are equal."""
-
-ROUNDING_WORTH_A_WORD = 0.002
-"""Loss of Dice by the weights' rounding from which the export says so."""
+MOST_LOST_DICE = 0.005
+"""By the rounding to int8; where more is lost the export says so."""
 
 SELF_TEST_SEED, SELF_TEST_SIZE, SELF_TEST_SLICES = 7, 256, 5
 SELF_TEST_TOLERANCE = 0.05
 """CPU and GPU round differently; a wrong model is off by far more."""
 
-FLOAT32_FILE = "model.float32.onnx"
 REAL_SLICES = 4
 
-
-@dataclass(frozen=True)
-class Measured:
-    """One file and its Dice on the validation cases."""
-
-    model: ModelProto
-    report: Report
+HELD_OUT = (
+    "Held-out volumes of the same data set, whole volumes, Dice per volume, measured on the int8 "
+    "file itself, without post-processing; no patient among them was learned from."
+)
+"""How the export measures by itself, without a report."""
 
 
-def release(run: Path, slices: list[LabelledSlice], fields: ContractFields, out: Path) -> None:
-    """Write the int8 file to `out` and the float32 one into the run's folder.
-
-    Raises ParityError where the float32 file does not answer as Keras does, or the GPU's float16
-    graph not as the int8 file; nothing is written to `out` then.
-    """
-    training = [item for item in slices if item.split == "train"]
-    held_out = [item for item in slices if item.split == "val"]
-    network, config = load_network(run)
-    preprocessing = Preprocessing(config.grid, config.window, fields.thresholds)
-    float32 = to_onnx(Signature(for_export(network), preprocessing))
-    # Compared with the network as it was trained, before any layer was replaced for export.
-    _compare_with_keras(Signature(network, preprocessing).run, float32, held_out)
-    int8 = quantize(float32, (item.hu() for item in calibration_slices(training)))
-
-    files = {"float32": _measure(float32, held_out), "int8": _measure(int8, held_out)}
-    for precision, measured in files.items():
-        rich.print(measured.report.table(f"{precision}, validation"))
-    _report_rounding(files["float32"].report, files["int8"].report)
-
-    finished = {
-        precision: _finish(measured, precision, fields, config, training)
-        for precision, measured in files.items()
-    }
-    difference = check_float16(finished["int8"], to_float16(finished["int8"]))
-    rich.print(f"int8 and the GPU's float16, phantom: {difference}")
-    save_whole(finished["float32"], run / FLOAT32_FILE)
-    save_whole(finished["int8"], out)
-    rich.print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
-
-
-def _compare_with_keras(
-    keras: Runner, float32: ModelProto, held_out: Sequence[LabelledSlice]
+def release(
+    model: Path,
+    open_data: Callable[[], Dataset],
+    fields: ContractFields,
+    out: Path,
+    report: Path | None = None,
 ) -> None:
-    scans = [*phantom_scans(), _real_slices(held_out)]
-    difference = compare(keras, onnx_runner(float32), scans)
-    rich.print(f"Keras and float32 ONNX: {difference}")
-    CONVERTED.check(difference, "Keras and float32 ONNX")
+    """Write the three files, contract, card and record into the new folder `out`.
+
+    `open_data` is called once the run is known to be good, since it may take minutes. The
+    contract's figures are those of the report, with the thresholds and smallest lesion that they
+    were made with, or else of the cases that the run never saw, with those of `fields`. Raises
+    `NotExportable` for what cannot be exported and ParityError where float32 does not answer as
+    Keras does; `out` is not made then.
+    """
+    with whole_folder(out) as partial:
+        trained = read_run(model)
+        data = open_data()
+        own, others = trained.learned_from(data), trained.never_saw(data)
+        reported = None if report is None else read_report(report, trained.config)
+        if reported is None and not any(case.tumor_px for case in others.cases):
+            raise NotExportable(
+                "expected a report, or cases with tumour that the run did not learn from, to say "
+                "what the model reaches; found neither"
+            )
+        if reported is not None:
+            fields = fields.decided_as(reported.conditions)
+
+        preprocessing = Preprocessing(trained.config.grid, trained.config.window, fields.thresholds)
+        converted = to_onnx(Signature(for_export(trained.network), preprocessing))
+        scans = [*hard_scans(), _real_slices(others.slices or own.slices)]
+        found = drift(_keras(trained, preprocessing), converted, scans)
+        rich.print(f"Keras and float32: {found}")
+        found.check()
+
+        float32 = deployed(converted)
+        int8 = quantize(float32, (item.hu() for item in calibration_slices(own)))
+        dices, rounding = _rounding(float32, int8, own, others)
+        validation = (
+            dices["int8"].validation(HELD_OUT) if reported is None else validation_of(reported)
+        )
+        models = _finished(Precisions(float32, halve(float32), int8), trained, fields, validation)
+        write(partial, trained, models, found, rounding, _gpu(models.int8))
+    rich.print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+
+
+def _keras(trained: Trained, preprocessing: Preprocessing) -> NetworkPredictor:
+    """With the layers that it was trained with, none replaced for the export."""
+    return NetworkPredictor(
+        trained.network, preprocessing.grid, preprocessing.window, preprocessing.thresholds
+    )
 
 
 def _real_slices(slices: Sequence[LabelledSlice]) -> NDArray[np.int16]:
-    """A few slices with tumour, evenly over the cases: [slices, rows, columns]."""
+    """A few slices of one size, with tumour where there are any, evenly over the cases."""
     chosen = [item for item in slices if item.tumor_px > 0] or list(slices)
     step = max(1, len(chosen) // REAL_SLICES)
-    return np.stack([item.hu() for item in chosen[::step][:REAL_SLICES]])
+    planes = [item.hu() for item in chosen[::step][:REAL_SLICES]]
+    return np.stack([plane for plane in planes if plane.shape == planes[0].shape])
 
 
-def _measure(model: ModelProto, held_out: list[LabelledSlice]) -> Measured:
-    runner = onnx_runner(model)
-    return Measured(model, evaluate(lambda hu: runner(hu).labels, by_case(held_out)))
-
-
-def _finish(
-    measured: Measured,
-    precision: str,
-    fields: ContractFields,
-    config: TrainingConfig,
-    training: list[LabelledSlice],
-) -> ModelProto:
-    """The model with its contract, and with what it itself says of the self-test."""
-    expected = self_test(
-        onnx_runner(measured.model),
-        SELF_TEST_SEED,
-        SELF_TEST_SIZE,
-        SELF_TEST_SLICES,
-        SELF_TEST_TOLERANCE,
+def _rounding(
+    float32: ModelProto, int8: ModelProto, own: Dataset, others: Dataset
+) -> tuple[dict[str, DiceReport], RoundingRecord]:
+    """Dice of both on cases the run never saw, or where there are none on a part of its own."""
+    cases: Slices = whole(others.cases) if others.cases else sampled(own.cases)
+    dices = {
+        name: measure(onnx_runner(model), cases)
+        for name, model in (("float32", float32), ("int8", int8))
+    }
+    records = {name: DiceRecord(liver=dice.liver, tumor=dice.tumor) for name, dice in dices.items()}
+    _tell_rounding(records["float32"], records["int8"])
+    return dices, RoundingRecord(
+        held_out=bool(others.cases),
+        cases=len(cases),
+        slices=sum(len(slices) for _, slices in cases),
+        **records,
     )
-    contract = fields.contract(config, training, measured.report, expected, precision)
-    return with_contract(measured.model, contract)
 
 
-def _report_rounding(float32: Report, int8: Report) -> None:
-    """Print what the rounding to int8 costs in Dice, loudly where it is more than it should."""
-    for name in ("liver_dice", "tumor_dice"):
+def _tell_rounding(float32: DiceRecord, int8: DiceRecord) -> None:
+    for name in ("liver", "tumor"):
         before, after = getattr(float32, name), getattr(int8, name)
-        loss = before - after
-        if math.isnan(loss) or loss <= ROUNDING_WORTH_A_WORD:
-            rich.print(f"{name}: {before:.4f} in float32, {after:.4f} in int8")
-        else:
-            rich.print(
-                f"[bold red]{name}: {before:.4f} in float32, {after:.4f} in int8: the rounding "
-                f"costs {loss:.4f}, more than {ROUNDING_WORTH_A_WORD}[/]"
-            )
+        if before is None:
+            continue
+        sentence = f"{name} Dice: {before:.4f} in float32, {after:.4f} in int8"
+        if before - after > MOST_LOST_DICE:
+            sentence = f"[bold red]{sentence}: more than {MOST_LOST_DICE} is lost[/]"
+        rich.print(sentence)
+
+
+def _finished(
+    models: Precisions, trained: Trained, fields: ContractFields, validation: Validation
+) -> Precisions:
+    """Each with its contract, and with what it itself says of the self-test."""
+
+    def finished(precision: str, model: ModelProto) -> ModelProto:
+        expected = self_test(
+            onnx_runner(model),
+            SELF_TEST_SEED,
+            SELF_TEST_SIZE,
+            SELF_TEST_SLICES,
+            SELF_TEST_TOLERANCE,
+        )
+        return with_contract(model, fields.contract(trained, validation, expected, precision))
+
+    return Precisions(**{name: finished(name, model) for name, model in models.named().items()})
+
+
+def _gpu(int8: ModelProto) -> GpuRecord:
+    """How the graph that `python -m export gpu` would make of this file answers beside it.
+
+    That command refuses a file whose graph differs. Here it is only told: a network that has
+    hardly learned flips its labels at the least rounding, and is worth comparing all the same.
+    """
+    float16 = to_float16(int8)
+    found = compare(onnx_runner(int8), onnx_runner(float16), phantom_scans())
+    rich.print(f"int8 and the GPU's graph made of it, phantom: {found}")
+    accepted = True
+    try:
+        accept(float16, found)
+    except ParityError as error:
+        rich.print(f"[bold red]`python -m export gpu` would refuse this file: {error}[/]")
+        accepted = False
+    return GpuRecord(
+        label_agreement=found.label_agreement,
+        organ_dice=found.organ_dice,
+        tumor_dice=found.tumor_dice,
+        accepted=accepted,
+    )

@@ -16,6 +16,10 @@ from export.runners import Prediction
 from service.inference.contract import INPUT_NAME, OUTPUT_NAMES, Thresholds
 from service.volume import HounsfieldWindow
 
+CHANCES = "chances"
+"""Float32 [slices, 2, rows, columns]: organ (liver or tumour) and tumour, before the decision. An
+output while a model is checked, none of the deployed one's."""
+
 Network = Callable[[tf.Tensor], tf.Tensor]
 """From float32 [slices, grid, grid, context] in 0 to 1 to logits [slices, grid, grid, classes]:
 background, liver, tumour."""
@@ -41,7 +45,7 @@ class Signature(tf.Module):  # type: ignore[misc]  # TensorFlow carries no types
         pixels = tf.TensorSpec([None, None, None, preprocessing.context], tf.int16, INPUT_NAME)
         self.segment: Any = tf.function(self._segment, input_signature=[pixels])
         """int16 HU [slices, rows, columns, context] to `labels` and `tumor_probability`, both uint8
-        [slices, rows, columns]."""
+        [slices, rows, columns], and to `CHANCES`."""
 
     def run(self, hu: NDArray[np.int16]) -> Prediction:
         """What this function answers in TensorFlow for int16 HU [slices, rows, columns]."""
@@ -60,9 +64,8 @@ class Signature(tf.Module):  # type: ignore[misc]  # TensorFlow carries no types
         image = in_window(tf.transpose(hu, [0, 3, 1, 2]), self._preprocessing.window)
         on_grid = to_grid(image, by_row, by_column)
         logits = self._network(tf.transpose(on_grid, [0, 2, 3, 1]))
-        return decide(
-            to_pixels(organ_and_tumor(logits), by_row, by_column), self._preprocessing.thresholds
-        )
+        chances = to_pixels(organ_and_tumor(logits), by_row, by_column)
+        return {**decide(chances, self._preprocessing.thresholds), CHANCES: chances}
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,35 @@
 """One tiny network, converted once: ResNet-50's graph alone takes tf2onnx a minute."""
 
+import csv
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("tensorflow")
 
+import cv2
 import keras
 import numpy as np
 from keras import layers
 from onnx import ModelProto
 
-from export.convert import for_export, to_onnx
-from export.fields import ContractFields
+from export.convert import deployed, for_export, to_onnx
+from export.fields import LIVER_TUMOR, ContractFields
+from export.measure import CaseDice, DiceReport
 from export.onnx_graph import with_contract
 from export.parity import phantom_scans, self_test
 from export.quantize import quantize
 from export.runners import onnx_runner
 from export.signature import Preprocessing, Signature
+from export.trained import Trained
 from service.inference.contract import ModelContract
+from service.phantom import abdomen_hu
 from service.volume import HounsfieldWindow
-from training.config import TrainingConfig
-from training.evaluate import CaseDice, Report
+from training.config import NetworkConfig, TrainingConfig
+from training.data import Dataset, open_dataset
 
 GRID = 64
 WINDOW = HounsfieldWindow(lower_hu=-40, upper_hu=160)
-CONTRACT_FILE = Path(__file__).parents[2] / "export/contracts/liver-tumor.toml"
 
 
 def tiny_unet() -> keras.Model:
@@ -91,16 +95,33 @@ def preprocessing() -> Preprocessing:
 
 
 @pytest.fixture(scope="session")
-def float32(network: keras.Model, preprocessing: Preprocessing) -> ModelProto:
+def config() -> TrainingConfig:
+    network = NetworkConfig(architecture="unet", filters=(8, 8, 4))
+    return TrainingConfig(name="tiny", window=WINDOW, grid=GRID, network=network)
+
+
+@pytest.fixture(scope="session")
+def trained(network: keras.Model, config: TrainingConfig) -> Trained:
+    return Trained(network, config, ("volume-001", "volume-002"), 6, "0" * 64)
+
+
+@pytest.fixture(scope="session")
+def converted(network: keras.Model, preprocessing: Preprocessing) -> ModelProto:
+    """With the output of chances."""
     return to_onnx(Signature(for_export(network), preprocessing))
 
 
 @pytest.fixture(scope="session")
-def contract(float32: ModelProto) -> ModelContract:
-    report = Report((CaseDice("volume-001", 0.9, 0.5, True), CaseDice("volume-002", 0.8, 0, False)))
-    config = TrainingConfig(name="tiny", window=WINDOW, grid=GRID)
+def float32(converted: ModelProto) -> ModelProto:
+    return deployed(converted)
+
+
+@pytest.fixture(scope="session")
+def contract(float32: ModelProto, trained: Trained) -> ModelContract:
+    report = DiceReport((CaseDice("volume-001", 0.9, 0.5), CaseDice("volume-002", 0.8, None)))
     expected = self_test(onnx_runner(float32), seed=7, size=64, slices=2, tolerance=0.05)
-    return ContractFields.read(CONTRACT_FILE).contract(config, [], report, expected, "int8")
+    fields = ContractFields.read(LIVER_TUMOR)
+    return fields.contract(trained, report.validation("by hand"), expected, "int8")
 
 
 @pytest.fixture(scope="session")
@@ -108,3 +129,32 @@ def int8(float32: ModelProto, contract: ModelContract) -> ModelProto:
     """Calibrated on slices of the synthetic abdomen."""
     slices = [hu for scan in phantom_scans(2) for hu in scan]
     return with_contract(quantize(float32, slices), contract)
+
+
+@pytest.fixture(scope="session")
+def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of slices: the synthetic abdomen as three cases, two to train on, one held out.
+
+    What the tiny network sees as liver and tumour is labelled so: above 0.6 and 0.88 of the window.
+    """
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for case, split in (("volume-001", "train"), ("volume-002", "train"), ("volume-003", "val")):
+        (folder / case).mkdir()
+        scan = abdomen_hu(int(case[-1]), 3, 128).astype(np.float32)
+        grey = np.clip((scan - WINDOW.lower_hu) / WINDOW.width_hu, 0, 1) * 255
+        for index, image in enumerate(np.rint(grey).astype(np.uint8)):
+            labels = (image > 0.6 * 255).astype(np.uint8) + (image > 0.88 * 255).astype(np.uint8)
+            cv2.imwrite(str(folder / case / f"{index:03d}.webp"), image)
+            cv2.imwrite(str(folder / case / f"{index:03d}.png"), labels)
+            rows.append([case, index, split, (labels >= 1).sum(), (labels == 2).sum()])
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["volume", "slice", "split", "liver_or_tumour_pixels", "tumour_pixels"])
+        writer.writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(slices: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(slices, tmp_path_factory.mktemp("prepared"))

@@ -5,7 +5,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import keras
 import numpy as np
 import onnx
 import pytest
@@ -24,11 +23,9 @@ from export.parity import (
     self_test,
 )
 from export.quantize import calibration_slices
-from export.release import CONVERTED
 from export.runners import onnx_runner
-from export.signature import Preprocessing, Signature
 from service.inference.contract import INPUT_NAME, OUTPUT_NAMES, ModelContract
-from training.data import LabelledSlice
+from training.data import Case, Dataset, LabelledSlice
 
 
 def ports(model: ModelProto) -> dict[str, tuple[int, list[str | int]]]:
@@ -51,16 +48,6 @@ SIGNATURE = {
     OUTPUT_NAMES[0]: (TensorProto.UINT8, [*AXES]),
     OUTPUT_NAMES[1]: (TensorProto.UINT8, [*AXES]),
 }
-
-
-def test_float32_answers_as_keras(
-    network: keras.Model, preprocessing: Preprocessing, float32: ModelProto
-) -> None:
-    """At odd sizes too, where a wrong floor division or centring shows."""
-    keras_runner = Signature(network, preprocessing).run
-    scans = [np.ascontiguousarray(scan[:, ::2, ::2]) for scan in phantom_scans(2)]
-    difference = compare(keras_runner, onnx_runner(float32), scans)
-    CONVERTED.check(difference, "Keras and float32 ONNX")
 
 
 def test_float32_has_the_contracts_signature_and_no_leftovers(float32: ModelProto) -> None:
@@ -201,13 +188,28 @@ def test_a_tolerance_refuses_each_kind_of_difference() -> None:
             tolerance.check(beyond, "a and b")
 
 
-def test_calibration_takes_each_kind_of_slice_from_every_case(tmp_path: Path) -> None:
-    def item(case: str, index: int, liver_px: int, tumor_px: int) -> LabelledSlice:
-        return LabelledSlice(tmp_path, case, index, "train", liver_px, tumor_px)
+class NoPixels:
+    """Calibration chooses by the counts alone."""
 
-    slices = [item("a", index, 10 * (index > 2), index > 5) for index in range(9)]
-    slices += [item("b", index, 0, 0) for index in range(3)]
-    chosen = [(item.case, item.index) for item in calibration_slices(slices)]
+    def hu(self, index: int) -> np.ndarray:
+        raise AssertionError("expected no pixels to be read")
+
+    labels = hu
+
+
+def test_calibration_takes_each_kind_of_slice_from_every_case() -> None:
+    """The middle one of its slices with tumour, with liver only, and with neither."""
+
+    def case(name: str, counts: list[tuple[int, int]]) -> Case:
+        slices = (
+            LabelledSlice(name, index, liver_px, tumor_px, NoPixels())
+            for index, (liver_px, tumor_px) in enumerate(counts)
+        )
+        return Case(name, tuple(slices), sha256="")
+
+    a = case("a", [(10 * (index > 2), int(index > 5)) for index in range(9)])
+    b = case("b", [(0, 0)] * 3)
+    chosen = [(item.case, item.index) for item in calibration_slices(Dataset((a, b)))]
     assert sorted(chosen) == [("a", 1), ("a", 4), ("a", 7), ("b", 1)]
 
 

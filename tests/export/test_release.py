@@ -1,77 +1,231 @@
 """The whole export of a run, with a tiny network in place of the run's."""
 
-import csv
+import errno
+import json
 from pathlib import Path
 
-import cv2
 import keras
-import numpy as np
 import onnx
 import pytest
+from labelled_cases import said
+from onnx import ModelProto
 
+from export import folder as folder_module
 from export import release as release_module
-from export.fields import ContractFields
+from export.__main__ import main
+from export.fields import LIVER_TUMOR, ContractFields
+from export.measure import measure, sampled, whole
 from export.onnx_graph import contract_of
-from export.parity import check_self_test
-from export.release import FLOAT32_FILE, release
+from export.parity import Difference, ParityError, check_self_test
+from export.record import ExportRecord
+from export.release import release
 from export.runners import onnx_runner
-from service.phantom import abdomen_hu
-from service.volume import HounsfieldWindow
+from export.trained import NotExportable, Trained
+from service.inference.contract import ModelContract, Thresholds
+from service.inference.session import ModelSession
 from training.config import TrainingConfig
-from training.data import SOURCE_WINDOW, LabelledSlice, by_case, read_manifest
-from training.evaluate import evaluate, onnx_segmenter
+from training.data import Dataset, LabelledSlice
+from training.evaluation.decision import Cleaning
+from training.evaluation.evaluate import evaluate
+from training.evaluation.results import Conditions, Evaluation, Subject
 
-CONTRACT_FILE = Path(__file__).parents[2] / "export/contracts/liver-tumor.toml"
-WINDOW = HounsfieldWindow(lower_hu=-40, upper_hu=160)
+FILES = {"card.md", "contract.json", "export.json"} | {
+    f"model.{precision}.onnx" for precision in ("float32", "float16", "int8")
+}
 
 
 @pytest.fixture(scope="module")
-def slices(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledSlice]:
-    """Three cases of the synthetic abdomen as the slice folder holds them, one to validate on."""
-    folder = tmp_path_factory.mktemp("data")
-    rows = []
-    for case, split in (("volume-001", "train"), ("volume-002", "train"), ("volume-003", "val")):
-        (folder / case).mkdir()
-        scan = abdomen_hu(int(case[-1]), 3, 128).astype(np.float32)
-        grey = np.clip((scan - SOURCE_WINDOW.lower_hu) / SOURCE_WINDOW.width_hu, 0, 1) * 255
-        for index, image in enumerate(np.rint(grey).astype(np.uint8)):
-            # Above 0.6 of the window the tiny network sees liver, above 0.88 tumour.
-            labels = (image > 0.6 * 255).astype(np.uint8) + (image > 0.88 * 255).astype(np.uint8)
-            cv2.imwrite(str(folder / case / f"{index:03d}.webp"), image)
-            cv2.imwrite(str(folder / case / f"{index:03d}.png"), labels)
-            rows.append([case, index, split, (labels >= 1).sum(), (labels == 2).sum()])
-    with (folder / "manifest.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["volume", "slice", "split", "liver_or_tumour_pixels", "tumour_pixels"])
-        writer.writerows(rows)
-    return read_manifest(folder)
+def run(network: keras.Model, config: TrainingConfig, data: Dataset) -> Trained:
+    own = data.split("train")
+    names = tuple(case.name for case in own.cases)
+    return Trained(network, config, names, len(own.slices), own.sha256)
 
 
-def test_a_run_becomes_a_file_that_says_what_it_is(
-    network: keras.Model,
-    slices: list[LabelledSlice],
+@pytest.fixture(scope="module")
+def out(run: Trained, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export, measured on the one case that the run did not learn from."""
+    path = tmp_path_factory.mktemp("exports") / "new" / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(release_module, "read_run", lambda model: run)
+        release(Path("run"), lambda: data, ContractFields.read(LIVER_TUMOR), path)
+    return path
+
+
+def test_the_folder_is_whole_and_alone(out: Path) -> None:
+    assert {path.name for path in out.iterdir()} == FILES
+    assert [path.name for path in out.parent.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_every_file_says_what_it_is_and_is_served(out: Path, run: Trained, precision: str) -> None:
+    """Its contract, its own self-test, and the service's checks at start."""
+    path = out / f"model.{precision}.onnx"
+    contract = contract_of(onnx.load(path))
+    assert (contract.precision, contract.grid) == (precision, 64)
+    assert contract.window == run.config.window
+    assert contract.architecture == "U-Net, stages 8-8-4"
+    assert contract.training_data.volumes == ("volume-001", "volume-002")
+    assert (contract.training_data.cases, contract.training_data.slices) == (2, 6)
+    found = check_self_test(onnx_runner(onnx.load(path)), contract.self_test)
+    assert found == contract.self_test
+    assert ModelSession.open(path, "cpu").contract == contract
+
+
+def test_without_a_report_the_int8_file_is_measured_on_unseen_cases(
+    out: Path, data: Dataset
+) -> None:
+    contract = ModelContract.model_validate_json((out / "contract.json").read_text())
+    assert contract == contract_of(onnx.load(out / "model.int8.onnx"))
+    runner = onnx_runner(onnx.load(out / "model.int8.onnx"))
+    found = measure(runner, whole(data.only(["volume-003"]).cases))
+    assert contract.validation == found.validation(release_module.HELD_OUT)
+
+
+def test_the_record_holds_what_was_measured(out: Path, network: keras.Model) -> None:
+    text = (out / "export.json").read_text()
+    record = ExportRecord.model_validate_json(text)
+    assert record.network.parameters == network.count_params()
+    assert record.keras_and_float32.largest_probability_difference <= 1e-3
+    assert record.rounding.held_out
+    assert (record.rounding.cases, record.rounding.slices) == (1, 3)
+    assert record.slices_per_second.int8 > 0
+    assert record.int8_and_gpu.accepted
+    for file in record.files:
+        assert file.bytes == (out / file.name).stat().st_size
+    card = (out / "card.md").read_text()
+    contract = json.loads((out / "contract.json").read_text())
+    assert f"{contract['validation']['liver_dice_per_case']:.4f}" in card
+    assert "Research use only" in card
+
+
+def out_of_fold_report(trained: Trained, data: Dataset) -> Evaluation:
+    """Of a model that knows every label, decided by thresholds of its own."""
+    subject = Subject(
+        name="tiny", kind="out_of_fold", configuration=trained.config.model_dump(mode="json")
+    )
+    conditions = Conditions(
+        thresholds=Thresholds(tumor=0.25), cleaning=Cleaning(min_lesion_mm3=3, min_lesion_px=2)
+    )
+    return evaluate([(case, said(case.labels())) for case in data.cases], subject, conditions)
+
+
+def test_with_a_report_the_contract_quotes_it(
+    run: Trained,
+    data: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Its figures and its decision; then the run may have learned from every case, and what int8
+    changes is told on a part of those.
+    """
+    everything = Trained(
+        run.network, run.config, tuple(case.name for case in data.cases), 9, data.sha256
+    )
+    monkeypatch.setattr(release_module, "read_run", lambda model: everything)
+    report, out = tmp_path / "evaluation.json", tmp_path / "out"
+    report.write_text(out_of_fold_report(everything, data).model_dump_json())
+    release(Path("run"), lambda: data, ContractFields.read(LIVER_TUMOR), out, report)
+    written = contract_of(onnx.load(out / "model.int8.onnx"))
+    assert (written.validation.cases, written.validation.liver_dice_per_case) == (3, 1.0)
+    assert (written.thresholds.tumor, written.min_lesion_px) == (0.25, 2)
+    record = ExportRecord.model_validate_json((out / "export.json").read_text())
+    assert not record.rounding.held_out
+    assert record.rounding.cases == 3
+
+
+def test_a_file_that_the_gpu_command_refuses_is_told_of(
+    run: Trained,
+    data: Dataset,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Its validation and its self-test are those of the written int8 file itself."""
-    config = TrainingConfig(name="tiny", window=WINDOW, grid=64)
-    monkeypatch.setattr(release_module, "load_network", lambda run: (network, config))
-    out = tmp_path / "models" / "tiny.onnx"
-    release(tmp_path, slices, ContractFields.read(CONTRACT_FILE), out)
+    """The files are there all the same, to be compared."""
 
-    contract = contract_of(onnx.load(out))
-    assert (contract.precision, contract.grid, contract.window) == ("int8", 64, WINDOW)
-    assert (contract.training_data.cases, contract.training_data.slices) == (2, 6)
-    held_out = [item for item in slices if item.split == "val"]
-    report = evaluate(onnx_segmenter(out), by_case(held_out))
-    assert contract.validation.liver_dice_per_case == round(report.liver_dice, 4)
-    assert contract.validation.per_case.keys() == {"volume-003"}
-    found = check_self_test(onnx_runner(onnx.load(out)), contract.self_test)
-    assert found == contract.self_test
+    def refuse(float16: ModelProto, found: Difference) -> None:
+        raise ParityError("int8 and float16: too far apart")
 
-    float32 = contract_of(onnx.load(tmp_path / FLOAT32_FILE))
-    assert float32.precision == "float32"
-    printed = capsys.readouterr().out
-    assert "Keras and float32 ONNX" in printed
-    assert "liver_dice" in printed
+    monkeypatch.setattr(release_module, "read_run", lambda model: run)
+    monkeypatch.setattr(release_module, "accept", refuse)
+    release(Path("run"), lambda: data, ContractFields.read(LIVER_TUMOR), tmp_path / "out")
+    assert "would refuse this file: int8 and float16: too far apart" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    record = ExportRecord.model_validate_json((tmp_path / "out/export.json").read_text())
+    assert not record.int8_and_gpu.accepted
+
+
+def test_without_report_and_unseen_cases_nothing_is_exported(
+    run: Trained, data: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(release_module, "read_run", lambda model: run)
+    known = data.split("train")
+    with pytest.raises(NotExportable, match="expected a report, or cases with tumour"):
+        release(Path("run"), lambda: known, ContractFields.read(LIVER_TUMOR), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def command(slices: Path, out: Path, tmp_path: Path) -> int:
+    """The exit status of the command on what is no run."""
+    arguments = [str(tmp_path / "no-run"), "--data", str(slices), "--out", str(out)]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+def test_the_command_says_what_is_wrong_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a command's name, and of the run before the data."""
+    assert command(tmp_path / "no-data", tmp_path / "out", tmp_path) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.endswith("expected a run's folder or its model.keras, found nothing; nothing was "
+                         "written")  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_files_in_it_is_not_touched(
+    slices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    assert command(slices, out, tmp_path) == 1
+    assert "expected a new or an empty folder, found files" in capsys.readouterr().err
+    assert (out / "mine.txt").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_nothing(
+    run: Trained,
+    slices: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is found when the second of the files is written."""
+    written: list[Path] = []
+
+    def save(model: ModelProto, path: Path) -> None:
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.write_bytes(b"x")
+        written.append(path)
+
+    monkeypatch.setattr(release_module, "read_run", lambda model: run)
+    monkeypatch.setattr(folder_module, "save_whole", save)
+    assert command(slices, tmp_path / "out", tmp_path) == 1
+    assert "the disk is full; nothing was written" in capsys.readouterr().err
+    assert len(written) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_rounding_is_told_on_slices_with_liver(data: Dataset) -> None:
+    """Evenly, at most twenty of a case; a case without liver tells nothing."""
+    first, *_ = data.cases
+    pixels = first.slices[0].pixels
+    many = tuple(LabelledSlice("many", index, index % 2, 0, pixels) for index in range(90))
+    none = tuple(LabelledSlice("none", index, 0, 0, pixels) for index in range(5))
+    cases = [type(first)("many", many, ""), type(first)("none", none, "")]
+    ((name, chosen),) = sampled(cases)
+    assert name == "many"
+    assert [item.index for item in chosen] == list(range(1, 90, 6))

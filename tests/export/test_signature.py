@@ -10,7 +10,7 @@ from export.runners import Prediction, Runner, onnx_runner
 from export.signature import Preprocessing, Signature, to_grid, triangles
 from service.inference.contract import Thresholds
 from service.volume import HounsfieldWindow
-from training.data import in_window
+from training.batches import in_window
 from training.grid import grid_weights
 from training.grid import to_grid as training_to_grid
 

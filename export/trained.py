@@ -1,0 +1,119 @@
+"""The trained network of a run, made ready for its export."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from training.batches import CLASSES
+from training.config import TrainingConfig
+from training.data import Dataset
+from training.folds import patients_of
+from training.network import build_network, finest
+from training.run_folder import RunFolder
+
+
+class NotExportable(ValueError):
+    """A run, or the data given with it, from which no model can be exported."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: its network in float32 on its own grid, and what it was made of."""
+
+    network: keras.Model
+    config: TrainingConfig
+    cases: tuple[str, ...]
+    slices: int
+    data_sha256: str
+
+    def learned_from(self, data: Dataset) -> Dataset:
+        """The run's own cases. Raises `NotExportable` where `data` lacks one, or differs."""
+        missing = sorted(set(self.cases) - {case.name for case in data.cases})
+        if missing:
+            raise NotExportable(
+                "expected every case that the run was trained on, to calibrate int8 with; the data "
+                f"lacks {', '.join(missing)}"
+            )
+        own = data.only(self.cases)
+        if own.sha256 != self.data_sha256:
+            raise NotExportable(
+                f"expected the data that the run was trained on (sha256 {self.data_sha256}), found "
+                f"the same names with other content ({own.sha256})"
+            )
+        return own
+
+    def never_saw(self, data: Dataset) -> Dataset:
+        """The cases of patients that the run did not learn from; may be empty."""
+        named = {case.name for case in data.cases}
+        groups = [[name for name in group if name in named] for group in self.config.same_patient]
+        patients = patients_of(data.cases, groups)
+        known = {patients[name] for name in self.cases if name in patients}
+        return data.only({name for name, patient in patients.items() if patient not in known})
+
+
+def read_run(model: Path) -> Trained:
+    """A run by its folder, or by the `model.keras` in it.
+
+    Raises `NotExportable` for a run that is not finished or not there, and for a network that is
+    not the one its configuration describes.
+    """
+    folder = RunFolder(model if model.is_dir() else model.parent)
+    if not model.exists():
+        raise NotExportable(f"{model}: expected a run's folder or its model.keras, found nothing")
+    if not model.is_dir() and model != folder.model_path:
+        name = folder.model_path.name
+        raise NotExportable(f"expected {name}, the network of a finished run, found {model.name}")
+    for path in (folder.config_path, folder.data_path):
+        if not path.exists():
+            raise NotExportable(f"{folder.path}: expected {path.name} of the run, found none")
+    if not folder.finished:
+        raise NotExportable(
+            f"{folder.path}: expected a finished run, found one without {folder.model_path.name}"
+        )
+    config, facts = folder.config(), folder.data()
+    keras.config.set_dtype_policy("float32")
+    network = _loaded(folder.model_path)
+    _check_is_described(network, config)
+    return Trained(
+        network=_in_float32(network, config.grid),
+        config=config,
+        cases=tuple(facts["cases"]),
+        slices=facts["slices"],
+        data_sha256=facts["sha256"],
+    )
+
+
+def _loaded(path: Path) -> keras.Model:
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (ValueError, TypeError, KeyError, OSError) as error:  # Keras' own, by what is wrong
+        raise NotExportable(f"{path.name}: expected a Keras model, found a damaged file") from error
+
+
+def _check_is_described(network: keras.Model, config: TrainingConfig) -> None:
+    described = finest(build_network(config.network, config.grid, CLASSES))
+    if _shapes(network) != _shapes(described):
+        filters = "-".join(str(count) for count in config.network.filters)
+        raise NotExportable(
+            f"expected the network that the configuration describes ({config.network.architecture} "
+            f"with filters {filters}), found {network.name} with {network.count_params()} "
+            f"parameters instead of {described.count_params()}"
+        )
+
+
+def _shapes(network: keras.Model) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in network.weights]
+
+
+def _in_float32(network: keras.Model, grid: int) -> keras.Model:
+    """The same layers and weights for slices of one size, whatever precision they learned in."""
+
+    def rebuilt(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
+
+    image = keras.Input((grid, grid, 1), name="image")
+    inputs = keras.tree.map_structure(lambda _: image, network.input)  # a tensor, or a list of one
+    same = keras.models.clone_model(network, input_tensors=inputs, clone_function=rebuilt)
+    same.set_weights(network.get_weights())
+    return same
