@@ -49,7 +49,7 @@ class _CaseBalanced:
 def in_window(hu: NDArray[np.int16], window: HounsfieldWindow) -> NDArray[np.float32]:
     """Hounsfield units as parts of the window, float32 in 0 to 1."""
     scaled = (hu.astype(np.float32) - window.lower_hu) / window.width_hu
-    return np.clip(scaled, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(scaled, 0, 1), dtype=np.float32)
 
 
 class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carries no types
@@ -127,4 +127,5 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
 def _labels(structures: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The largest share of each pixel; background is what liver and tumour leave."""
     background = 1 - structures.sum(axis=-1, keepdims=True)
-    return np.concatenate([background, structures], axis=-1).argmax(axis=-1).astype(np.uint8)
+    shares = np.concatenate([background, structures], axis=-1)
+    return np.asarray(shares.argmax(axis=-1), dtype=np.uint8)

@@ -149,6 +149,6 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in own.items():
         inner = merged.get(key)
-        both = isinstance(inner, dict) and isinstance(value, dict)
-        merged[key] = _merged(inner, value) if both else value
+        both_tables = isinstance(inner, dict) and isinstance(value, dict)
+        merged[key] = _merged(inner or {}, value) if both_tables else value
     return merged

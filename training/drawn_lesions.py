@@ -28,7 +28,7 @@ def change_lesion_contrast(
     difference = image[tumor].mean() - image[liver].mean()
     change = np.float32(rng.uniform(-most, most) * difference)
     soft = cv2.GaussianBlur(tumor.astype(np.float32), (0, 0), 1.0)
-    return np.clip(image + change * soft, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(image + change * soft, 0, 1), dtype=np.float32)
 
 
 def draw_lesions(
@@ -66,7 +66,7 @@ def _lesion(
     # Far from the lesion the bend's noise must not make another one.
     bent = np.where(distance > 2, distance, bent)
     edge = rng.uniform(0.5, 2.0) / radius  # pixels from inside to outside, over the radius
-    return np.clip((1 - bent) / edge + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((1 - bent) / edge + 0.5, 0, 1), dtype=np.float32)
 
 
 def _grey(rng: np.random.Generator, shape: tuple[int, ...], config: SyntheticLesionConfig) -> Image:

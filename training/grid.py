@@ -21,7 +21,7 @@ def grid_weights(size: int, side: int, grid: int) -> NDArray[np.float32]:
     overlap = _overlap(side, grid)
     weights = overlap / overlap.sum(axis=1, keepdims=True)
     before = _margin(side, grid) + (side - size) // 2
-    return weights[:, before : before + size].astype(np.float32)
+    return np.asarray(weights[:, before : before + size], dtype=np.float32)
 
 
 def pixel_weights(size: int, side: int, grid: int) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from training.config import LossConfig
 
 
 @keras.saving.register_keras_serializable(package="training")
-class CrossEntropyAndOverlap(keras.losses.Loss):
+class CrossEntropyAndOverlap(keras.losses.Loss):  # type: ignore[misc]  # Keras carries no types
     """Mean cross-entropy plus 1 - soft Tversky index, a weighted mean over the structures present.
 
     `y_true`: one-hot [batch, rows, columns, classes]; `y_pred`: logits of the same shape. Class 0

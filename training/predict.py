@@ -31,13 +31,17 @@ class Prediction:
 
     def save(self, path: Path) -> None:
         """As one compressed file, which appears as a whole or not at all."""
-        arrays = {"labels": self.labels, "tumor_probability": self.tumor_probability}
-        if self.organ_probability is not None:
-            arrays["organ_probability"] = self.organ_probability
+        organ = self.organ_probability
+        optional = {} if organ is None else {"organ_probability": organ}
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(
+                file,
+                labels=self.labels,
+                tumor_probability=self.tumor_probability,
+                **optional,  # type: ignore[arg-type]  # its hint takes them for allow_pickle
+            )
         partial.replace(path)
 
     @classmethod
@@ -79,7 +83,7 @@ class NetworkPredictor:
         chances = organ_and_tumor(self._logits(images))
         if self.flips:
             other = organ_and_tumor(self._logits(images[:, :, ::-1]))[:, :, ::-1]
-            chances = (chances + other) / 2
+            return np.asarray((chances + other) / 2, dtype=np.float32)
         return chances
 
     def _logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -93,11 +97,12 @@ def organ_and_tumor(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     tumor = powers[..., 2]
     organ = powers[..., 1] + tumor
-    return np.stack([organ, tumor], axis=-1) / powers.sum(axis=-1, keepdims=True)
+    both = np.stack([organ, tumor], axis=-1)
+    return np.asarray(both / powers.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 
 def decided(
-    organ: NDArray[np.float32], tumor: NDArray[np.float32], thresholds: Thresholds
+    organ: NDArray[np.floating], tumor: NDArray[np.floating], thresholds: Thresholds
 ) -> Prediction:
     """First the organ, then tumour within it: tumour is at least its threshold's part of it."""
     is_organ = organ >= thresholds.liver

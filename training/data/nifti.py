@@ -167,7 +167,7 @@ def _case(pair: Pair, prepared: Path) -> Case:
 
 def _fingerprint(pair: Pair) -> str:
     """Changes with the files, without reading them."""
-    facts = [_LAYOUT]
+    facts: list[str | int] = [_LAYOUT]
     for path in (pair.image, pair.labels):
         status = path.stat()
         facts += [str(path.resolve()), status.st_size, status.st_mtime_ns]

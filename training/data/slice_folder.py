@@ -35,7 +35,8 @@ class SliceFiles:
     def hu(self, index: int) -> NDArray[np.int16]:
         """Clipped to the folder's window, since that is all the images hold."""
         grey = _decoded(self.image_path(index).read_bytes())
-        return np.rint(grey * (WINDOW.width_hu / 255) + WINDOW.lower_hu).astype(np.int16)
+        hu = np.rint(grey * (WINDOW.width_hu / 255) + WINDOW.lower_hu)
+        return np.asarray(hu, dtype=np.int16)
 
     def labels(self, index: int) -> NDArray[np.uint8]:
         return _decoded(self.labels_path(index).read_bytes())
