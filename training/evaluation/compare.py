@@ -138,7 +138,7 @@ def _row(one: Compared) -> list[str]:
     budget = subject.training_slices
     return [
         one.name,
-        number(subject.parameters / 1e6 if subject.parameters else None, 1),
+        number(subject.parameters / 1e6 if subject.parameters else None, 2),
         f"{budget:,}" if budget else "–",
         number(one.slices_per_second, 1),
         *(with_interval(figures[group][metric]) for group, metric, _ in COLUMNS),
