@@ -3,6 +3,8 @@
 import gzip
 import json
 import shutil
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -68,6 +70,13 @@ def test_decathlon_layout(tmp_path: Path, phantom_folder: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps(description))
     prepared = tmp_path / "prepared"
     assert [case.name for case in open_dataset(tmp_path, prepared).cases] == ["liver_1"]
+
+    once = description["training"]
+    description["training"] = [*once, *once]
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    assert problems(tmp_path, prepared) == ["liver_1: expected each image once, found it twice"]
+    description["training"] = once
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
 
     shutil.copy(tmp_path / "imagesTr/liver_1.nii.gz", tmp_path / "imagesTr/liver_2.nii.gz")
     assert problems(tmp_path, prepared) == ["liver_2.nii.gz: dataset.json does not name it"]
@@ -141,3 +150,66 @@ def test_what_has_no_pair_is_named(pair: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "expected volume-N.nii with segmentation-N.nii" in problems(tmp_path / "empty", pair)[0]
     assert "found none" in problems(tmp_path / "nowhere", pair)[0]
+
+
+def rewritten(path: Path, change: Callable[[np.ndarray], np.ndarray], slope: float = 1) -> None:
+    """The file with other values, which its header scales by `slope`."""
+    image = nibabel.Nifti1Image.from_bytes(path.read_bytes())
+    header = image.header.copy()
+    values = change(np.asarray(image.dataobj))
+    header.set_data_dtype(values.dtype)
+    data = bytearray(nibabel.Nifti1Image(values, None, header).to_bytes())
+    data[112:120] = struct.pack("<ff", slope, 0)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "slope"),
+    [
+        (lambda labels: labels.astype(np.float32), 1),
+        (lambda labels: labels.astype(np.float64) + 1e-7, 1),
+        (lambda labels: (labels * 100).astype(np.uint8), 0.01),
+    ],
+    ids=["float", "rounded", "scaled"],
+)
+def test_labels_may_be_stored_as_other_numbers(
+    pair: Path, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], slope: float
+) -> None:
+    """As floating-point numbers, or scaled by the header, whose slope is rounded."""
+    before = open_dataset(pair, tmp_path / "prepared").cases[0].labels()
+    rewritten(pair / "segmentation-0.nii", change, slope)
+    after = open_dataset(pair, tmp_path / "prepared").cases[0].labels()
+    assert np.array_equal(before, after)
+
+
+def test_half_a_label_is_none(pair: Path, tmp_path: Path) -> None:
+    """What interpolation leaves behind is not rounded away."""
+    rewritten(pair / "segmentation-0.nii", lambda labels: labels.astype(np.float32) * 0.75)
+    assert "found also 0.75, 1.5" in problems(pair, tmp_path / "prepared")[0]
+
+
+def test_a_case_without_liver_is_a_case(pair: Path, tmp_path: Path) -> None:
+    """LiTS has one: its mask is 0 everywhere."""
+    rewritten(pair / "segmentation-0.nii", np.zeros_like)
+    case = open_dataset(pair, tmp_path / "prepared").cases[0]
+    assert (case.liver_px, case.labels().max()) == (0, 0)
+
+
+def test_mask_may_be_stored_in_another_orientation(pair: Path, tmp_path: Path) -> None:
+    """What counts is where its voxels lie in the patient."""
+    before = open_dataset(pair, tmp_path / "prepared").cases[0].labels()
+    labels = Phantom.draw(0).sample(8, 64, 0)[1]
+    turned = nifti_bytes(labels.to_patient_orientation("LAF"))
+    (pair / "segmentation-0.nii").write_bytes(turned)
+    assert np.array_equal(open_dataset(pair, tmp_path / "prepared").cases[0].labels(), before)
+
+
+def test_names_are_whole_and_files_of_others_are_passed_over(pair: Path, tmp_path: Path) -> None:
+    """A name may hold blanks; hidden copies, folders and a test set's volumes are no cases."""
+    for kind in ("volume", "segmentation"):
+        shutil.copy(pair / f"{kind}-0.nii", pair / f"{kind}-5 b-2.nii")
+        (pair / f"._{kind}-0.nii").write_bytes(b"of another system")
+        (pair / f"{kind}-7.nii").mkdir()
+    shutil.copy(pair / "volume-0.nii", pair / "test-volume-0.nii")
+    cases = open_dataset(pair, tmp_path / "prepared").cases
+    assert [case.name for case in cases] == ["volume-0", "volume-5 b-2"]

@@ -84,3 +84,25 @@ def test_a_manifest_that_says_nothing_is_refused(tmp_path: Path, text: str, foun
     """Whether it is empty, lacks a column, or holds no number."""
     (tmp_path / "manifest.csv").write_text(text)
     assert found in problems(tmp_path)[0]
+
+
+def test_slices_of_a_case_are_of_one_size_and_named_once(
+    write_slices: Callable[[], Path],
+) -> None:
+    """A case is one block of slices; other cases may have another size."""
+    folder = write_slices()
+    for name in ("002.webp", "002.png"):
+        cv2.imwrite(str(folder / "volume-000" / name), np.zeros((64, 128), np.uint8))
+    manifest = folder / "manifest.csv"
+    manifest.write_text(manifest.read_text() + "volume-001,1,val,2000,0\n")
+    assert problems(folder) == [
+        "volume-000: expected slices of one size, found (64, 128) and (128, 128)",
+        "volume-001: slice 1: expected one line in manifest.csv, found 2",
+    ]
+
+
+def test_a_manifest_from_a_spreadsheet_is_read(write_slices: Callable[[], Path]) -> None:
+    """It starts with a byte order mark."""
+    manifest = write_slices() / "manifest.csv"
+    manifest.write_bytes(b"\xef\xbb\xbf" + manifest.read_bytes())
+    assert len(open_dataset(manifest.parent, Path("unused")).cases) == 2

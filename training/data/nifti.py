@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from highdicom import Volume
 from numpy.typing import NDArray
 
 from service.decode import decode
@@ -31,7 +32,7 @@ from training.data.problems import BadDataset, Problem
 SAME_PLACE_MM = 0.1
 """How far the corners of an image and its labels may lie apart: headers are rounded."""
 
-_LITS_NAME = re.compile(r"(volume|segmentation)-(\w+)\.nii(\.gz)?$")
+_LITS_NAME = re.compile(r"(volume|segmentation)-(.+?)\.nii(\.gz)?")
 _LAYOUT = 1
 """Of the prepared files; another number makes them anew."""
 
@@ -39,6 +40,11 @@ _NOTE = "case.json"
 
 _HU_PER_LABEL = 100
 """Labels are read as an image of so many HU each: the decoder refuses label maps as they are."""
+
+_HALF_LABEL = _HU_PER_LABEL // 2
+
+_LABEL_ROUNDING = 1e-3
+"""Scaled labels come out a little off, since the header's slope is a float32."""
 
 _OPTIONS = DecodeOptions(
     archive=ArchiveLimits(max_files=1, max_decompressed_bytes=1 << 40),
@@ -110,7 +116,8 @@ def _lits(folder: Path) -> tuple[list[Pair], list[Problem]]:
     files: dict[str, dict[str, Path]] = {"volume": {}, "segmentation": {}}
     problems = []
     for path in sorted(folder.rglob("*.nii*")):
-        if match := _LITS_NAME.search(path.name):
+        match = _LITS_NAME.fullmatch(path.name)
+        if match and path.is_file():
             kind, number = match[1], match[2]
             if number in files[kind]:
                 problems.append(Problem(path.name, "expected each volume once, found it twice"))
@@ -135,9 +142,12 @@ def _decathlon(folder: Path, description: Path) -> tuple[list[Pair], list[Proble
     if "liver" not in meanings.get(1, "") or set(meanings) - {0, 1, 2}:
         found = ", ".join(f"{value} {name}" for value, name in sorted(meanings.items()))
         return [], [Problem(description.name, f"expected 1 liver and 2 tumour, found {found}")]
-    pairs, problems = [], []
+    pairs: list[Pair] = []
+    problems = []
     for image, labels in entries:
         name = image.name.split(".nii")[0]
+        if any(pair.name == name for pair in pairs):
+            problems.append(Problem(name, "expected each image once, found it twice"))
         missing = [
             what for what, path in (("image", image), ("mask", labels)) if not path.is_file()
         ]
@@ -175,23 +185,26 @@ def _fingerprint(pair: Pair) -> str:
 
 
 def _prepare(pair: Pair, folder: Path) -> None:
-    """Write the arrays and, last, the note that says they are whole."""
+    """Write the arrays and a note; the folder appears as a whole or not at all."""
     image_bytes, label_bytes = _unzipped(pair.image), _unzipped(pair.labels)
     scan = _read(image_bytes, "image")
     labelled = _read(_as_image(label_bytes), "mask")
-    _check_same_grid(scan, labelled)
-    canonical = to_canonical(scan.volume).volume
-    labels = np.asarray(to_canonical(labelled.volume).volume.array) // _HU_PER_LABEL
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    np.save(folder / "hu.npy", np.ascontiguousarray(canonical.array))
-    np.save(folder / "labels.npy", labels.astype(np.uint8))
+    canonical, turned = (to_canonical(each.volume).volume for each in (scan, labelled))
+    _check_same_grid(canonical, turned)
+    labels = np.asarray(turned.array) // _HU_PER_LABEL
+    partial = folder.with_name(f"{folder.name}.partial")
+    for path in (partial, folder):
+        shutil.rmtree(path, ignore_errors=True)
+    partial.mkdir(parents=True)
+    np.save(partial / "hu.npy", np.ascontiguousarray(canonical.array))
+    np.save(partial / "labels.npy", labels.astype(np.uint8))
     note = {
         "spacing_mm": [float(step) for step in canonical.spacing],
         "counts": [counted(plane.astype(np.uint8)) for plane in labels],
         "sha256": hashlib.sha256(image_bytes + label_bytes).hexdigest(),
     }
-    (folder / _NOTE).write_text(json.dumps(note))
+    (partial / _NOTE).write_text(json.dumps(note))
+    partial.replace(folder)
 
 
 def _unzipped(path: Path) -> bytes:
@@ -220,27 +233,31 @@ def _as_image(data: bytes) -> bytes:
         values = np.asarray(image.dataobj)
     except Exception as error:  # nibabel raises nearly anything for a damaged file
         raise ValueError("mask: expected a NIfTI file, found a damaged one") from error
+    whole = np.rint(values)
+    if np.abs(values - whole).max(initial=0) < _LABEL_ROUNDING:  # false for NaN too
+        values = whole
     if wrong := wrong_labels(np.unique(values).tolist()):
         raise ValueError(wrong)
     header = image.header.copy()
     header.set_data_dtype(np.int16)
     header.set_slope_inter(1, 0)
     hu = values.astype(np.int16) * _HU_PER_LABEL
+    # The decoder refuses an image of one value, as the mask of a case without liver would be.
+    hu[::2] += _HALF_LABEL
     return bytes(type(image)(hu, None, header).to_bytes())
 
 
-def _check_same_grid(scan: Scan, labelled: Scan) -> None:
+def _check_same_grid(image: Volume, labels: Volume) -> None:
     """Raises ValueError where a voxel of the labels is not the image's voxel of that number."""
-    if scan.volume.spatial_shape != labelled.volume.spatial_shape:
+    if image.spatial_shape != labels.spatial_shape:
         raise ValueError(
-            f"expected a mask of the image's shape {scan.volume.spatial_shape}, found "
-            f"{labelled.volume.spatial_shape}"
+            f"expected a mask of the image's shape {image.spatial_shape}, found "
+            f"{labels.spatial_shape}"
         )
-    corners = np.array(np.meshgrid(*[(0, size - 1) for size in scan.volume.spatial_shape]))
+    corners = np.array(np.meshgrid(*[(0, size - 1) for size in image.spatial_shape]))
     indices = corners.reshape(3, -1).T
     apart_mm = np.linalg.norm(
-        scan.volume.map_indices_to_reference(indices)
-        - labelled.volume.map_indices_to_reference(indices),
+        image.map_indices_to_reference(indices) - labels.map_indices_to_reference(indices),
         axis=1,
     ).max()
     if apart_mm > SAME_PLACE_MM:

@@ -6,7 +6,7 @@ volume, `SSS.webp` (8-bit grey through the data set's window) and `SSS.png` (the
 
 import csv
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ def read_slice_folder(folder: Path) -> Dataset:
 
 
 def _rows(folder: Path) -> Iterator[_Row]:
-    with (folder / MANIFEST).open(newline="") as file:
+    with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
             try:
                 yield _Row(
@@ -95,22 +95,33 @@ def _rows(folder: Path) -> Iterator[_Row]:
 def _case(folder: Path, name: str, rows: list[_Row]) -> tuple[Case, list[Problem]]:
     files = SliceFiles(folder / name)
     digest = hashlib.sha256()
-    problems = []
+    problems, sizes = [], set[tuple[int, ...]]()
     for row in rows:
-        found = _problem(files, row, digest)
+        found = _problem(files, row, digest, sizes)
         if found is not None:
             problems.append(Problem(name, f"slice {row.index}: {found}"))
     splits = {row.split for row in rows}
     if len(splits) > 1:
         problems.append(Problem(name, f"expected one split, found {', '.join(sorted(splits))}"))
+    if len(sizes) > 1:
+        shown = " and ".join(str(size) for size in sorted(sizes))
+        problems.append(Problem(name, f"expected slices of one size, found {shown}"))
+    for number, rows_of_it in Counter(row.index for row in rows).items():
+        if rows_of_it > 1:
+            found = f"slice {number}: expected one line in {MANIFEST}, found {rows_of_it}"
+            problems.append(Problem(name, found))
     slices = tuple(
         LabelledSlice(name, row.index, row.liver_px, row.tumor_px, files) for row in rows
     )
     return Case(name, slices, digest.hexdigest(), split=rows[0].split), problems
 
 
-def _problem(files: SliceFiles, row: _Row, digest: "hashlib._Hash") -> str | None:
-    """What is wrong with one slice; its bytes go into the digest of its case."""
+def _problem(
+    files: SliceFiles, row: _Row, digest: "hashlib._Hash", sizes: set[tuple[int, ...]]
+) -> str | None:
+    """What is wrong with one slice; its bytes go into the digest of its case, its size into the
+    sizes of its case.
+    """
     shapes = []
     for what, path in (("image", files.image_path(row.index)),
                        ("mask", files.labels_path(row.index))):  # fmt: skip
@@ -125,6 +136,7 @@ def _problem(files: SliceFiles, row: _Row, digest: "hashlib._Hash") -> str | Non
         shapes.append(pixels.shape)
     if shapes[0] != shapes[1]:
         return f"expected a mask of the image's shape {shapes[0]}, found {shapes[1]}"
+    sizes.add(shapes[0])
     if wrong := wrong_labels(np.unique(pixels).tolist()):
         return wrong
     if counted(pixels) != (row.liver_px, row.tumor_px):
