@@ -1,17 +1,16 @@
 """K-fold cross-validation: every case is labelled by a network that never saw its patient."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import keras
 
 from training.config import TrainingConfig
 from training.data import Case, Dataset
 from training.folds import Fold, check_apart, make_folds, patients_of
 from training.parallel import Devices
 from training.predict import NetworkPredictor, Prediction
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, claim, load_network
 from training.train import train
 
 
@@ -31,8 +30,37 @@ class OutOfFold:
         return self.prediction_path(case).exists()
 
     def prediction(self, case: Case) -> Prediction:
-        """Raises FileNotFoundError for a case whose fold has not been run."""
+        """Raises FileNotFoundError for a case whose fold has not been run, and ValueError for other
+        content under the name of a case.
+        """
+        if self._folds_path.exists():
+            known = json.loads(self._folds_path.read_text())["cases"].get(case.name, {})
+            if known.get("sha256") != case.sha256:
+                raise ValueError(
+                    f"{case.name}: expected the case of the cross-validation {self.path.name}, "
+                    "found other content under its name"
+                )
         return Prediction.load(self.prediction_path(case))
+
+    def forget(self, fold: Fold) -> None:
+        """Remove predictions of an earlier network, which is there no more."""
+        for case in fold.held_out.cases:
+            self.prediction_path(case).unlink(missing_ok=True)
+
+    def claim(self, config: TrainingConfig, folds: Sequence[Fold]) -> None:
+        """Note what is cross-validated. Raises `AnotherRun` where the folder holds another one."""
+        cases = {
+            case.name: {"fold": fold.number, "sha256": case.sha256}
+            for fold in folds
+            for case in fold.held_out.cases
+        }
+        facts = {"configuration": config.model_dump(mode="json"), "folds": len(folds)}
+        self.path.mkdir(parents=True, exist_ok=True)
+        claim(self._folds_path, {**facts, "cases": cases}, "cross-validation")
+
+    @property
+    def _folds_path(self) -> Path:
+        return self.path / "folds.json"
 
 
 def cross_validate(
@@ -48,18 +76,22 @@ def cross_validate(
     """Train a network for each fold (or those of `only`) and keep what it says of its cases.
 
     What is done already is not done again: an unfinished fold goes on after its last epoch.
-    Raises ValueError for folds that cannot be made.
+    Held-out cases may be looked at while a fold learns, but choose nothing. Raises ValueError for
+    folds that cannot be made, and `AnotherRun` where `out` holds other ones.
     """
     patients = patients_of(data.cases, config.same_patient)
     kept, made = OutOfFold(out), make_folds(data, patients, folds)
     unknown = sorted(set(only) - set(range(folds)))
     if unknown:
         raise ValueError(f"expected folds 0 to {folds - 1}, found {unknown}")
+    kept.claim(config, made)
     for fold in made:
         if only and fold.number not in only:
             continue
         check_apart(fold.training, fold.held_out, patients)
         tell(_sentence(fold, folds))
+        if not kept.fold(fold.number).finished:
+            kept.forget(fold)
         train(
             config,
             fold.training,
@@ -67,6 +99,7 @@ def cross_validate(
             encoder_weights,
             held_out=fold.held_out,
             devices=devices,
+            choose=False,
         )
         _predict(config, fold, kept)
     return kept
@@ -85,7 +118,7 @@ def _predict(config: TrainingConfig, fold: Fold, kept: OutOfFold) -> None:
     missing = [case for case in fold.held_out.cases if not kept.has(case)]
     if not missing:
         return
-    network = keras.models.load_model(kept.fold(fold.number).model_path, compile=False)
+    network = load_network(kept.fold(fold.number).model_path)
     predict = NetworkPredictor(network, config.grid, config.window)
     for case in missing:
         predict(case.hu()).save(kept.prediction_path(case))

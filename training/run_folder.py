@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,37 @@ LOG_FIELDS = ("epoch", "loss", "seconds", "liver_dice", "tumor_dice")
 
 class AnotherRun(ValueError):
     """The folder holds a run of another configuration or of other data."""
+
+
+class DamagedNetwork(ValueError):
+    """A file that holds no whole network."""
+
+
+def load_network(path: Path, *, to_learn: bool = False) -> keras.Model:
+    """A network, with its optimiser where it is `to_learn` on. Raises `DamagedNetwork`."""
+    try:
+        return keras.models.load_model(path, compile=to_learn)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        found = "a damaged file" if path.exists() else "none"
+        raise DamagedNetwork(f"{path}: expected a Keras model, found {found}") from error
+
+
+def claim(path: Path, facts: dict[str, Any], what: str) -> None:
+    """Note the facts where none are noted. Raises `AnotherRun` where others are."""
+    if not path.exists():
+        write_whole(path, json.dumps(facts, indent=2))
+    found = json.loads(path.read_text())
+    if found != facts:
+        keys = sorted(facts.keys() | found.keys())
+        other = ", ".join(key for key in keys if facts.get(key) != found.get(key))
+        raise AnotherRun(f"{path.parent}: expected a run of this {what}, found another ({other})")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file as a whole: on a full disk the one before is kept."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 @dataclass(frozen=True)
@@ -63,13 +95,8 @@ class RunFolder:
         cases = sorted(case.name for case in data.cases)
         facts = {"sha256": data.sha256, "cases": cases, "slices": len(data.slices)}
         self.path.mkdir(parents=True, exist_ok=True)
-        for path, content, what in (
-            (self.config_path, config.model_dump(mode="json"), "configuration"),
-            (self.data_path, facts, "training data"),
-        ):
-            if path.exists() and json.loads(path.read_text()) != content:
-                raise AnotherRun(f"{self.path}: expected a run of this {what}, found another")
-            path.write_text(json.dumps(content, indent=2))
+        claim(self.config_path, config.model_dump(mode="json"), "configuration")
+        claim(self.data_path, facts, "training data")
 
     def config(self) -> TrainingConfig:
         """Raises FileNotFoundError where the folder holds no run."""
@@ -94,6 +121,14 @@ class RunFolder:
             if new:
                 writer.writeheader()
             writer.writerow(values)
+
+    def cut_log(self, epochs: int) -> None:
+        """Forget what was logged after so many epochs: a run stopped between the line of an epoch
+        and its checkpoint does that epoch again.
+        """
+        if self.log_path.exists():
+            lines = self.log_path.read_text().splitlines(keepends=True)
+            write_whole(self.log_path, "".join(lines[: 1 + epochs]))
 
     def logged(self) -> list[dict[str, float]]:
         """The log's lines, each without the values that it does not have; empty without a log."""

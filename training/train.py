@@ -1,5 +1,6 @@
 """One training run: configuration and cases in, a folder with the network and its log out."""
 
+import math
 import time
 from pathlib import Path
 
@@ -12,12 +13,16 @@ from training.data import Dataset
 from training.losses import CrossEntropyAndOverlap
 from training.network import build_network, finest
 from training.parallel import Devices
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, load_network
 from training.validate import Looks, averaged_weights
 from training.watch import Watch
 
 COARSER_SCORES_COUNT = 0.5
 """Under deep supervision each coarser stage weighs half of the one before it."""
+
+
+class Diverged(ValueError):
+    """The loss is no number any more; the checkpoint of the epoch before is kept."""
 
 
 def train(
@@ -28,25 +33,29 @@ def train(
     first_weights: Path | None = None,
     held_out: Dataset | None = None,
     devices: Devices | None = None,
+    *,
+    choose: bool = True,
 ) -> None:
     """Train on `data` and leave the network in `out`; does nothing where it is there already.
 
     The network starts from `first_weights` (an earlier run's `model.keras`), else with its encoder
     from `encoder_weights`, else at random. An unfinished run in `out` goes on after its last
     complete epoch, as if it had never stopped. `held_out` is looked at as the configuration says.
-    Raises `AnotherRun` where `out` holds a run of other settings or data.
+    `choose` says whether these looks choose the network and the run's end, or are only told.
+    Raises `AnotherRun` where `out` holds a run of other settings or data, and `Diverged`.
     """
     folder, devices = RunFolder(out), devices or Devices.one()
+    batches = SliceBatches(data.slices, config)
     folder.claim(config, data)
     if folder.finished:
         return
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
-    batches = SliceBatches(data.slices, config)
     with devices.scope():
-        model = _resume(folder) or _start(config, encoder_weights, first_weights)
-    looks = Looks(config, folder, held_out)
+        model = _resume(folder, config) or _start(config, encoder_weights, first_weights)
     first_epoch = int(model.optimizer.iterations) // config.steps_per_epoch
+    folder.cut_log(first_epoch)
+    looks = Looks(config, folder, held_out, choose)
     with Watch(folder, config, first_epoch) as watch:
         # A plain loop, not Model.fit: on TensorFlow 2.21 fit feeds Python data through tf.data,
         # whose prefetch thread deadlocked with the interpreter's lock at the end of an epoch.
@@ -58,8 +67,9 @@ def train(
             for images, classes in batches:
                 losses.append(devices.step(model, images, [classes] * len(model.outputs)))
                 watch.step(losses[-1])
+            loss = _finite(float(np.mean(losses)), epoch)
             seen = looks.after(epoch, model)
-            watch.epoch(epoch, float(np.mean(losses)), time.perf_counter() - started, seen)
+            watch.epoch(epoch, loss, time.perf_counter() - started, seen)
             folder.save(model, folder.checkpoint_path)
     _finish(model, folder)
 
@@ -99,16 +109,35 @@ def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
 
 def _take_weights(model: keras.Model, path: Path) -> None:
     """Raises ValueError for a network of another architecture or width."""
-    earlier = keras.models.load_model(path, compile=False)
-    shapes = [tuple(weight.shape) for weight in earlier.weights]
-    if shapes != [tuple(weight.shape) for weight in model.weights]:
+    earlier = load_network(path)
+    if _shapes(earlier) != _shapes(model):
         raise ValueError(f"expected weights of a {model.name} of this size, found {earlier.name}")
     model.set_weights(earlier.get_weights())
 
 
-def _resume(folder: RunFolder) -> keras.Model | None:
+def _resume(folder: RunFolder, config: TrainingConfig) -> keras.Model | None:
+    """Raises ValueError for a checkpoint of another network than the configuration's."""
     path = folder.checkpoint_path
-    return keras.models.load_model(path) if path.exists() else None
+    if not path.exists():
+        return None
+    model = load_network(path, to_learn=True)
+    if _shapes(model) != _shapes(build_network(config.network, None, CLASSES)):
+        wanted = f"{config.network.architecture} {config.network.filters}"
+        raise ValueError(f"{path}: expected a checkpoint of {wanted}, found another {model.name}")
+    return model
+
+
+def _shapes(network: keras.Model) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in network.weights]
+
+
+def _finite(loss: float, epoch: int) -> float:
+    if not math.isfinite(loss):
+        raise Diverged(
+            f"epoch {epoch + 1}: expected a finite loss, found {loss}; a lower learning rate may "
+            "help, in a new folder"
+        )
+    return loss
 
 
 def _finish(model: keras.Model, folder: RunFolder) -> None:

@@ -16,9 +16,19 @@ from training.run_folder import RunFolder
 
 
 class Looks:
-    """Looks every few epochs, keeps the network that did best, and says when it is enough."""
+    """Looks every few epochs, keeps the network that did best, and says when it is enough.
 
-    def __init__(self, config: TrainingConfig, folder: RunFolder, held_out: Dataset | None) -> None:
+    Without `choose` it only looks: what is measured on the same cases must not be chosen on them.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: RunFolder,
+        held_out: Dataset | None,
+        choose: bool = True,
+    ) -> None:
+        self._choose = choose
         self._config = config
         self._folder = folder
         self._held_out = held_out
@@ -28,7 +38,7 @@ class Looks:
     @property
     def enough(self) -> bool:
         patience = self._config.validation.patience
-        if patience is None or len(self._history) <= patience:
+        if not self._choose or patience is None or len(self._history) <= patience:
             return False
         return max(self._history[-patience:]) <= max(self._history[:-patience])
 
@@ -39,7 +49,8 @@ class Looks:
             return {}
         with averaged_weights(model):
             seen = mean_dice(self._config, model, self._held_out)
-            if seen["tumor_dice"] > max(self._history, default=-math.inf):
+            best = max(self._history, default=-math.inf)
+            if self._choose and seen["tumor_dice"] > best:
                 self._folder.save(finest(model), self._folder.best_path)
         self._history.append(seen["tumor_dice"])
         return seen

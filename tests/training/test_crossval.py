@@ -1,16 +1,18 @@
 """Cross-validation labels every case by a network that never saw its patient."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_training import tiny_config
 
-from training.crossval import cross_validate
+from training.crossval import OutOfFold, cross_validate
 from training.data import Dataset
+from training.folds import make_folds
 from training.predict import Prediction
-from training.run_folder import RunFolder
+from training.run_folder import AnotherRun, RunFolder, load_network
 
 TOGETHER = (("volume-0", "volume-4"),)
 
@@ -67,3 +69,54 @@ def test_fold_keeps_its_settings(tmp_path: Path, phantoms: Dataset) -> None:
     cross_validate(config, phantoms, tmp_path, folds=2, only=[0])
     stored = json.loads((tmp_path / "fold-0" / "config.json").read_text())
     assert stored == config.model_dump(mode="json")
+
+
+def test_folds_of_two_divisions_are_never_mixed(tmp_path: Path, phantoms: Dataset) -> None:
+    """Another number of folds, other settings or other cases are refused, and nothing is written.
+
+    Also those of which no fold has been run yet: `fold-2` is new to a folder of two folds.
+    """
+    config = tiny_config(epochs=1)
+    folds = make_folds(phantoms, {case.name: case.name for case in phantoms.cases}, 2)
+    OutOfFold(tmp_path).claim(config, folds)
+    before = sorted(tmp_path.rglob("*"))
+    for what, other in (
+        ("cases, folds", (config, phantoms, tmp_path, 3, [2])),
+        ("configuration", (tiny_config(epochs=2), phantoms, tmp_path, 2, [0])),
+        ("cases", (config, phantoms.only({"volume-0", "volume-1"}), tmp_path, 2, [0])),
+    ):
+        with pytest.raises(AnotherRun, match=rf"this cross-validation, found another \({what}\)"):
+            cross_validate(*other)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_held_out_cases_choose_nothing(
+    tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are looked at as the settings say, but neither stop a fold nor pick its network."""
+    looks = iter([0.9, 0.1, 0.1])
+    monkeypatch.setattr(
+        "training.validate.mean_dice",
+        lambda *_: {"liver_dice": 0.5, "tumor_dice": next(looks)},
+    )
+    config = tiny_config(epochs=3, validation={"every_epochs": 1, "patience": 1})
+    kept = cross_validate(config, phantoms, tmp_path, folds=2, only=[0])
+    assert [line["tumor_dice"] for line in kept.fold(0).logged()] == [0.9, 0.1, 0.1]
+    last = load_network(kept.fold(0).checkpoint_path).get_weights()
+    for one, other in zip(last, load_network(kept.fold(0).model_path).get_weights(), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_predictions_are_those_of_this_network_and_case(tmp_path: Path, phantoms: Dataset) -> None:
+    """A fold that is run anew leaves none of what an earlier network said, and what was said of one
+    `volume-0` is not measured on another.
+    """
+    config = tiny_config(epochs=1)
+    folds = make_folds(phantoms, {case.name: case.name for case in phantoms.cases}, 2)
+    case = folds[0].held_out.cases[0]
+    nonsense = np.full((8, 64, 64), 2, np.uint8)
+    Prediction(nonsense, nonsense).save(OutOfFold(tmp_path).prediction_path(case))
+    kept = cross_validate(config, phantoms, tmp_path, folds=2, only=[0])
+    assert not (kept.prediction(case).labels == 2).all()
+    with pytest.raises(ValueError, match=f"{case.name}: expected the case of the cross-validation"):
+        kept.prediction(replace(case, sha256="another"))

@@ -1,5 +1,6 @@
 """A run leaves a network, a log and what it was made of, and can be stopped at any time."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 from tiny_training import tiny_config
 
+from training.batches import EmptyKind
 from training.config import TrainingConfig
 from training.data import Dataset
+from training.network import build_network
 from training.parallel import Devices
 from training.predict import NetworkPredictor
-from training.run_folder import AnotherRun, RunFolder
-from training.train import train
+from training.run_folder import AnotherRun, DamagedNetwork, RunFolder
+from training.train import Diverged, train
 from training.watch import Watch
 
 
@@ -169,3 +172,89 @@ def test_averaged_weights_are_what_is_kept(tmp_path: Path, phantoms: Dataset) ->
 def test_one_device_is_the_default() -> None:
     """Without a wish there is nothing to set up."""
     assert type(Devices.one()) is Devices
+
+
+def test_an_epoch_done_twice_is_logged_once(
+    tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between an epoch's line and its checkpoint: its look does not count twice either.
+
+    With a patience of 1 a second, equal look would end the run.
+    """
+    dices = iter([0.1, 0.2, 0.2, 0.3])
+    monkeypatch.setattr(
+        "training.validate.mean_dice", lambda *_: {"liver_dice": 0.5, "tumor_dice": next(dices)}
+    )
+    config = tiny_config(epochs=3, validation={"every_epochs": 1, "patience": 1})
+    own, others = phantoms.only({"volume-0"}), phantoms.only({"volume-1"})
+    save = RunFolder.save
+
+    def stop_before_the_second_checkpoint(self: RunFolder, model: keras.Model, path: Path) -> None:
+        if path == self.checkpoint_path and path.exists():
+            raise Stopped
+        save(self, model, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "save", stop_before_the_second_checkpoint)
+        with pytest.raises(Stopped):
+            train(config, own, tmp_path, held_out=others)
+    with RunFolder(tmp_path).log_path.open("a") as file:
+        file.write("2,0.")  # as a full disk leaves it
+    train(config, own, tmp_path, held_out=others)
+    logged = RunFolder(tmp_path).logged()
+    assert [line["epoch"] for line in logged] == [0, 1, 2]
+    assert [line["tumor_dice"] for line in logged] == [0.1, 0.2, 0.3]
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, phantoms: Dataset) -> None:
+    """One of another network under this run's configuration, and a damaged one."""
+    config, folder = tiny_config(), RunFolder(tmp_path)
+    folder.claim(config, phantoms)
+    wider = config.network.model_copy(update={"filters": (8, 8)})
+    build_network(wider, None, 3).save(folder.checkpoint_path)
+    with pytest.raises(ValueError, match=r"expected a checkpoint of unet \(8, 4\), found another"):
+        train(config, phantoms, tmp_path)
+    folder.checkpoint_path.write_bytes(folder.checkpoint_path.read_bytes()[:2000])
+    with pytest.raises(DamagedNetwork, match="expected a Keras model, found a damaged file"):
+        train(config, phantoms, tmp_path)
+
+
+def test_a_full_disk_leaves_the_settings(
+    tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not lost by being written again."""
+    folder = RunFolder(tmp_path)
+    folder.claim(tiny_config(), phantoms)
+    folder.log_path.write_text("epoch,loss\n0,0.5\n")
+
+    def full(self: Path, data: str) -> int:
+        self.open("w").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    folder.claim(tiny_config(), phantoms)
+    with pytest.raises(OSError, match="No space left"):
+        folder.cut_log(0)
+    assert folder.config() == tiny_config()
+    assert len(folder.logged()) == 1
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint of the epoch before stays."""
+    found = iter([1.0, 1.0, 1.0, float("nan")])
+    monkeypatch.setattr(Devices, "step", lambda *_: next(found))
+    monkeypatch.setattr(RunFolder, "save", lambda _, __, path: path.touch())
+    with pytest.raises(Diverged, match="epoch 2: expected a finite loss, found nan"):
+        train(tiny_config(), phantoms, tmp_path)
+    assert [line["epoch"] for line in RunFolder(tmp_path).logged()] == [0]
+
+
+def test_cases_without_what_a_batch_needs_claim_no_folder(
+    tmp_path: Path, phantoms: Dataset
+) -> None:
+    """So that the settings can be mended, and the same folder used."""
+    with pytest.raises(EmptyKind, match="expected slices with tumour"):
+        train(tiny_config(), phantoms.only({"volume-3"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
