@@ -17,7 +17,7 @@ EncoderWeights = Annotated[
     Path | None, typer.Option(help="ImageNet weights for ResNet50(include_top=False)")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or gpu")]
-DeviceCount = Annotated[int, typer.Option(help="devices of that kind that share each batch")]
+DeviceCount = Annotated[int, typer.Option(min=1, help="devices of that kind that share each batch")]
 
 Model = Annotated[
     str, typer.Argument(help="run, cross-validation, .keras, .onnx, or a service's http address")
@@ -87,6 +87,7 @@ def train(
     """Train one network."""
     from training.config import TrainingConfig
     from training.data import open_dataset
+    from training.folds import check_apart, patients_of
     from training.parallel import Devices
     from training.train import train as run
 
@@ -95,7 +96,9 @@ def train(
         settings = TrainingConfig.read(config)
         cases, held_out = open_dataset(data, prepared), None
         if split != "all":
+            patients = patients_of(cases.cases, settings.same_patient)
             cases, held_out = cases.split(split), cases.without_split(split)
+            check_apart(cases, held_out, patients)
         run(settings, cases, out, encoder_weights, first_weights, held_out, devices)
 
 

@@ -12,7 +12,7 @@ from training.data import Case, Dataset, open_dataset
 from training.evaluation.compare import compare, markdown, table, write_comparison
 from training.evaluation.decision import Cleaning, Decision, Space, Spacing
 from training.evaluation.evaluate import evaluate, predictions, settled
-from training.evaluation.page import with_interval
+from training.evaluation.page import number, with_interval
 from training.evaluation.predictors import NotAModel, Opened, open_predictor
 from training.evaluation.report import write_page, write_values
 from training.evaluation.results import BY_SERVICE, Conditions, Evaluation, Subject
@@ -73,6 +73,8 @@ def tune_decision(
     if opened.subject.kind != "out_of_fold":
         raise NotAModel(f"{kept.name}: expected a cross-validation's predictions, found a model")
     cases = [case for case in every.cases if opened.can_label(case)]
+    if not cases:
+        raise NotAModel(f"{kept.name}: expected predictions of these cases, found none")
 
     def twice() -> Iterable[tuple[Case, Prediction]]:
         return ((case, opened.predict(case)) for case in track(cases, description="tuning"))
@@ -141,7 +143,7 @@ def main_figures(found: Evaluation) -> str:
         if name in found.figures[group]
     ]
     seen = found.seen_in_training
-    return "\n".join(shown + ([f"{len(seen)} case(s) were trained on"] if seen else []))
+    return "\n".join(shown + ([f"{len(seen)} case(s) are of patients trained on"] if seen else []))
 
 
 def _tuned(found: Tuning) -> str:
@@ -153,9 +155,9 @@ def _tuned(found: Tuning) -> str:
     return (
         f"liver {decision.thresholds.liver:g}, tumour {decision.thresholds.tumor:g}, lesions from "
         f"{decision.cleaning.min_lesion_mm3:g} mm3 or {decision.cleaning.min_lesion_px} voxels: "
-        f"tumour Dice {chosen.tumor_dice:.4f}, left out {found.left_out_dice or float('nan'):.4f}, "
-        f"false lesions {chosen.false_lesions} (0.5 and every lesion: {plain.tumor_dice:.4f}, "
-        f"{plain.false_lesions})"
+        f"tumour Dice {chosen.tumor_dice:.4f}, left out {number(found.left_out_dice)}, "
+        f"false lesions {number(chosen.false_lesions, 2)} (0.5 and every lesion: "
+        f"{plain.tumor_dice:.4f}, {number(plain.false_lesions, 2)})"
     )
 
 

@@ -122,6 +122,15 @@ class RunFolder:
                 writer.writeheader()
             writer.writerow(values)
 
+    def training_slices(self) -> int:
+        """Slices, or crops, that the run has seen: fewer than planned where it stopped early.
+
+        Without a log those planned. Raises FileNotFoundError where the folder holds no run.
+        """
+        config = self.config()
+        epochs = len({line["epoch"] for line in self.logged()}) or config.epochs
+        return config.training_slices // config.epochs * epochs
+
     def cut_log(self, epochs: int) -> None:
         """Forget what was logged after so many epochs: a run stopped between the line of an epoch
         and its checkpoint does that epoch again.

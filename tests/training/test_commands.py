@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from conftest import ROOT
 from typer.testing import CliRunner
 
 from training.__main__ import app
+from training.config import TrainingConfig
 from training.run_folder import RunFolder
 
 DOCUMENT = (ROOT / "docs" / "training.md").read_text()
@@ -83,3 +85,38 @@ def test_check_counts_what_there_is(tmp_path: Path, phantom_folder: Path) -> Non
     assert result.exit_code == 0
     assert result.output.startswith("5 cases, 40 slices: ")
     assert "1 case(s) without tumour" in result.output
+
+
+def test_tuning_needs_predictions_of_these_cases(tmp_path: Path, phantom_folder: Path) -> None:
+    """Other cases have none."""
+    folder = RunFolder(tmp_path / "cv" / "fold-0")
+    folder.path.mkdir(parents=True)
+    (folder.path.parent / "predictions").mkdir()
+    folder.config_path.write_text(TrainingConfig.read(Path(CONFIG)).model_dump_json())
+    output = refused(
+        "tune", str(tmp_path / "cv"), "--data", str(phantom_folder),
+        "--prepared", str(tmp_path / "prepared"), "--out", str(tmp_path / "decision.json"),
+    )  # fmt: skip
+    assert output.endswith("cv: expected predictions of these cases, found none")
+
+
+def test_a_split_keeps_patients_apart(tmp_path: Path, write_slices: Callable[[], Path]) -> None:
+    """Two cases of one patient, one in the split and one held out, are refused by name."""
+    config = tmp_path / "config.toml"
+    config.write_text(f'extends = "{CONFIG}"\nsame_patient = [["volume-000", "volume-001"]]\n')
+    output = refused(
+        "train", str(config), "--data", str(write_slices()), "--split", "train",
+        "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert output == (
+        "expected each patient on one side, found volume-001 held out and volume-000 in training"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_device_is_not_enough() -> None:
+    """Zero devices would be several."""
+    result = CliRunner().invoke(
+        app, ["train", CONFIG, "--data", ".", "--out", "x", "--device-count", "0"]
+    )
+    assert result.exit_code == 2

@@ -210,7 +210,7 @@ def test_report_warns_of_cases_that_were_trained_on(cases: tuple[Case, ...]) -> 
 
 def test_other_shapes_are_refused(cases: tuple[Case, ...]) -> None:
     """A prediction of another case is not compared."""
-    with pytest.raises(ValueError, match="expected the shape"):
+    with pytest.raises(ValueError, match=f"{cases[0].name}: expected the shape"):
         evaluate([(cases[0], said(cases[0].labels()[1:]))], SUBJECT, Conditions())
 
 

@@ -13,7 +13,7 @@ from labelled_cases import make_case, phantom_case
 from onnx import TensorProto, helper
 
 from service.api.app import create_app
-from service.inference.contract import METADATA_KEY, Context
+from service.inference.contract import METADATA_KEY, Context, TrainingData
 from service.phantom import Phantom
 from service.settings import Settings
 from service.volume import HounsfieldWindow
@@ -26,6 +26,7 @@ from training.evaluation.results import Conditions
 from training.evaluation.service_predictor import ServiceRefused
 from training.evaluation.speed import slices_per_second
 from training.predict import Prediction
+from training.run_folder import DamagedNetwork
 
 CONFIG = TrainingConfig(
     name="tiny", window=HounsfieldWindow(lower_hu=-40, upper_hu=160), grid=32, epochs=2,
@@ -70,6 +71,7 @@ def test_exported_model_is_opened_with_its_contract(tmp_path: Path, case: Case) 
     opened = open_predictor(str(sure_of_everything(tmp_path / "m.onnx")), Space())
     assert (opened.subject.kind, opened.subject.name) == ("onnx", "fake 1.0 (exact)")
     assert opened.cleaning == Cleaning(min_lesion_mm3=30, min_lesion_px=10)
+    assert opened.subject.trained_on is None
     found = opened.predict(case)
     assert np.array_equal(found.labels, case.hu() > 50)
     assert found.organ_probability is None
@@ -89,6 +91,24 @@ def test_unfit_exports_are_refused(
     path = sure_of_everything(tmp_path / "m.onnx", **contract)
     with pytest.raises(NotAModel, match=message):
         open_predictor(str(path), Space())
+
+
+def test_exported_model_names_what_it_learned_from(tmp_path: Path) -> None:
+    """So that its figures on these cases are marked."""
+    learned = TrainingData(name="x", license="x", cases=2, slices=9, volumes=("one", "two"))
+    path = sure_of_everything(tmp_path / "m.onnx", training_data=learned)
+    assert open_predictor(str(path), Space()).subject.trained_on == ("one", "two")
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    """Whatever the library that cannot read them raises."""
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    with pytest.raises(NotAModel, match=r"m\.onnx: expected an ONNX model, found a damaged file"):
+        open_predictor(str(tmp_path / "m.onnx"), Space())
+    folder = run_folder(tmp_path / "run")
+    (folder / "model.keras").write_bytes(b"no network")
+    with pytest.raises(DamagedNetwork, match="expected a Keras model, found a damaged file"):
+        open_predictor(str(folder), Space())
 
 
 def run_folder(folder: Path, trained_on: tuple[str, ...] = ("other",)) -> Path:
@@ -117,6 +137,22 @@ def test_run_is_opened_by_folder_or_file(tmp_path: Path, case: Case) -> None:
     assert np.array_equal(found.labels, by_file.predict(case).labels)
     assert found.organ_probability is not None
     assert 0 < (found.labels == 1).mean() < 1
+
+
+def test_run_knows_the_patients_it_learned_from(tmp_path: Path) -> None:
+    """Another scan of one of them is no new case."""
+    folder = run_folder(tmp_path / "run", trained_on=("a", "c"))
+    groups = (("a", "b"), ("d", "e"))
+    config = CONFIG.model_copy(update={"same_patient": groups})
+    (folder / "config.json").write_text(config.model_dump_json())
+    assert open_predictor(str(folder), Space()).subject.trained_on == ("a", "b", "c")
+
+
+def test_budget_is_what_a_run_saw(tmp_path: Path) -> None:
+    """Not what was planned, where it stopped early."""
+    folder = run_folder(tmp_path / "run")
+    (folder / "log.csv").write_text("epoch,loss\n0,0.5\n")
+    assert open_predictor(str(folder), Space()).subject.training_slices == 1 * 5 * 8
 
 
 def test_flips_are_shown_to_networks_only(tmp_path: Path, case: Case) -> None:

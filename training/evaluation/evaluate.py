@@ -58,6 +58,11 @@ def evaluate(
     cases: list[Case] = []
     for case, prediction in settled_cases:
         reference = case.labels()
+        if prediction.labels.shape != reference.shape:
+            raise ValueError(
+                f"{case.name}: expected the shape {reference.shape}, found a prediction of "
+                f"{prediction.labels.shape}"
+            )
         space = space_of(conditions)
         metrics.append(case_metrics(case, reference, prediction.labels, space, conditions.compat))
         levels.append(count_levels(reference, prediction.tumor_probability))

@@ -1,11 +1,9 @@
 """Opening what labels cases: a run, a network, an exported model, a service, kept predictions."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -18,7 +16,7 @@ from training.evaluation.decision import Cleaning, Space
 from training.evaluation.results import Subject
 from training.evaluation.service_predictor import ServicePredictor
 from training.predict import SLICES_AT_ONCE, NetworkPredictor, Prediction
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, load_network
 
 PREDICTIONS = "predictions"
 """Folder inside a cross-validation's that holds what each case's network said of it."""
@@ -69,9 +67,7 @@ def _refuse_flips(flips: bool, what: str) -> None:
 
 
 def _open_onnx(path: Path) -> Opened:
-    if not path.exists():
-        raise NotAModel(f"expected an exported model, found no file {path.name}")
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     contract = _contract(session, path)
 
     def predict(case: Case) -> Prediction:
@@ -82,11 +78,22 @@ def _open_onnx(path: Path) -> Opened:
         kind="onnx",
         sha256=_sha256(path),
         configuration=contract.model_dump(mode="json"),
+        trained_on=contract.training_data.volumes or None,
     )
     cleaning = Cleaning(
         min_lesion_mm3=contract.min_lesion_mm3, min_lesion_px=contract.min_lesion_px
     )
     return Opened(subject, predict, cleaning)
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """On the processor. Raises `NotAModel`."""
+    if not path.exists():
+        raise NotAModel(f"expected an exported model, found no file {path.name}")
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's have no base of their own
+        raise NotAModel(f"{path.name}: expected an ONNX model, found a damaged file") from error
 
 
 def label_slices(
@@ -115,8 +122,6 @@ def _contract(session: onnxruntime.InferenceSession, path: Path) -> ModelContrac
 
 def _open_network(path: Path, flips: bool) -> Opened:
     """Raises `NotAModel` where the network or the configuration beside it is missing."""
-    import keras
-
     folder = RunFolder(path.parent)
     if not path.exists() or not folder.config_path.exists():
         raise NotAModel(
@@ -124,16 +129,16 @@ def _open_network(path: Path, flips: bool) -> Opened:
             "run, found not both"
         )
     config = folder.config()
-    network = keras.models.load_model(path, compile=False)
+    network = load_network(path)
     predictor = NetworkPredictor(network, config.grid, config.window, flips=flips)
     subject = Subject(
         name=f"{config.name} ({config.network.architecture}){' with flips' if flips else ''}",
         kind="network",
         sha256=_sha256(path),
         configuration=config.model_dump(mode="json"),
-        training_slices=config.training_slices,
+        training_slices=folder.training_slices(),
         parameters=int(network.count_params()),
-        trained_on=_trained_on([folder]),
+        trained_on=_trained_on(folder, config),
     )
     return Opened(subject, lambda case: predictor(case.hu()))
 
@@ -166,20 +171,19 @@ def _same_for_all(configs: Sequence[TrainingConfig], path: Path) -> TrainingConf
 
 def _parameters(folds: Sequence[RunFolder]) -> int | None:
     """Of the first network that is finished; None where none is kept."""
-    import keras
-
     for folder in folds:
         if folder.finished:
-            network = keras.models.load_model(folder.model_path, compile=False)
-            return int(network.count_params())
+            return int(load_network(folder.model_path).count_params())
     return None
 
 
-def _trained_on(folders: Sequence[RunFolder]) -> tuple[str, ...] | None:
-    if not all(folder.data_path.exists() for folder in folders):
+def _trained_on(folder: RunFolder, config: TrainingConfig) -> tuple[str, ...] | None:
+    """Also other cases of the same patients: to the network they are no strangers."""
+    if not folder.data_path.exists():
         return None
-    facts: list[dict[str, Any]] = [json.loads(folder.data_path.read_text()) for folder in folders]
-    return tuple(sorted({name for item in facts for name in item["cases"]}))
+    names = set(folder.data()["cases"])
+    same = [group for group in config.same_patient if names & set(group)]
+    return tuple(sorted(names.union(*same)))
 
 
 def _sha256(path: Path) -> str:

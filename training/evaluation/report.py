@@ -166,8 +166,8 @@ def warnings(evaluation: Evaluation) -> list[str]:
     found = []
     if seen := evaluation.seen_in_training:
         found.append(
-            f"{len(seen)} of the {len(evaluation.cases)} cases were trained on: their figures say "
-            f"nothing of new cases ({', '.join(seen)})."
+            f"{len(seen)} of the {len(evaluation.cases)} cases were trained on, or others of their "
+            f"patients were: their figures say nothing of new cases ({', '.join(seen)})."
         )
     if evaluation.conditions.compat == "codalab":
         found.append(

@@ -34,7 +34,9 @@ class Subject(_Frozen):
     configuration: dict[str, Any] | None = None
     training_slices: int | None = Field(None, description="budget: slices seen while it learned")
     parameters: int | None = None
-    trained_on: tuple[str, ...] | None = Field(None, description="names of cases")
+    trained_on: tuple[str, ...] | None = Field(
+        None, description="names of cases, with others of the same patients where these are known"
+    )
     tells_probability: bool = True
 
 
@@ -93,7 +95,7 @@ class Evaluation(_Frozen):
 
     @property
     def seen_in_training(self) -> tuple[str, ...]:
-        """Names of cases that the subject learned from, whose figures say little."""
+        """Names of cases whose patients the subject learned from: their figures say little."""
         known = set(self.subject.trained_on or ())
         return tuple(case.name for case in self.cases if case.name in known)
 

@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from service.phantom import abdomen_hu
-from training.evaluation.predictors import NotAModel, label_slices
+from training.evaluation.predictors import label_slices, open_session
 
 SLICES, SIDE, ROUNDS = 16, 512, 5
 
@@ -19,9 +19,7 @@ def slices_per_second(model: Path) -> float:
 
     ONNX Runtime's CPU kernels on all cores, window and resampling included.
     """
-    if not model.exists():
-        raise NotAModel(f"expected an exported model, found no file {model.name}")
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    session = open_session(model)
     hu = abdomen_hu(1, SLICES, SIDE)
     label_slices(session, hu)
     return SLICES / statistics.median(_seconds(session, hu) for _ in range(ROUNDS))
