@@ -78,3 +78,17 @@ def test_absent_devices_are_named() -> None:
         Devices.asked("cpu", 64)
     with pytest.raises(DeviceMissing, match="expected the device auto, cpu or gpu, found tpu"):
         Devices.asked("tpu", 1)
+
+
+def test_a_kind_that_a_machine_lacks_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX raises an error of its own where TensorFlow's list is empty."""
+
+    def listed(kind: str) -> list[str]:
+        if kind == "gpu":
+            raise RuntimeError("Unknown backend: 'gpu' requested")
+        return ["cpu:0"]
+
+    monkeypatch.setattr("keras.distribution.list_devices", listed)
+    assert type(Devices.asked("auto", 1)) is Devices
+    with pytest.raises(DeviceMissing, match=r"expected 1 gpu device\(s\), found 0"):
+        Devices.asked("gpu", 1)
