@@ -81,6 +81,9 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     variables = model.trainable_variables
     own = [np.array(variable) for variable in variables]
     model.optimizer.finalize_variable_values(variables)
+    for variable in variables:
+        # On JAX the optimiser's own array is now the weight's, and a prediction gives it away.
+        variable.assign(np.array(variable))
     try:
         yield
     finally:

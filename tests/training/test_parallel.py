@@ -37,8 +37,34 @@ for count in (1, 2):
 """
 
 
+LOOK_AT_AVERAGES = """
+import numpy as np
+from tiny_training import tiny_config
+from training.train import _start
+from training.validate import averaged_weights
+
+model = _start(tiny_config(optimizer={"ema": 0.9, "warmup_steps": 0}), None, None)
+images = np.random.default_rng(0).random((2, 32, 32, 1), dtype=np.float32)
+classes = np.eye(3, dtype=np.float32)[(images[..., 0] > 0.5).astype(int)]
+for _ in range(2):
+    model.train_on_batch(images, classes)
+    own = np.array(model.trainable_variables[0])
+    with averaged_weights(model):
+        model.predict_on_batch(images)
+    assert np.array_equal(own, np.array(model.trainable_variables[0]))
+    print("average", [float(np.sum(variable)) for variable in model.optimizer.variables][-1])
+"""
+
+
 def losses(backend: str) -> tuple[list[float], list[float]]:
     """Of three steps on one device, and of three on two."""
+    lines = [line.split() for line in printed(backend, TWO_DEVICES) if line.startswith("loss")]
+    one, two = ([float(loss) for _, at, loss in lines if at == count] for count in "12")
+    return one, two
+
+
+def printed(backend: str, script: str) -> list[str]:
+    """The lines that a script prints on two virtual devices."""
     environment = {
         **os.environ,
         "KERAS_BACKEND": backend,
@@ -47,13 +73,11 @@ def losses(backend: str) -> tuple[list[float], list[float]]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     done = subprocess.run(
-        [sys.executable, "-c", TWO_DEVICES],
+        [sys.executable, "-c", script],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("loss")]
-    one, two = ([float(loss) for _, at, loss in lines if at == count] for count in "12")
-    return one, two
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
@@ -92,3 +116,9 @@ def test_a_kind_that_a_machine_lacks_is_none_of_it(monkeypatch: pytest.MonkeyPat
     assert type(Devices.asked("auto", 1)) is Devices
     with pytest.raises(DeviceMissing, match=r"expected 1 gpu device\(s\), found 0"):
         Devices.asked("gpu", 1)
+
+
+def test_averages_outlive_a_look_on_jax() -> None:
+    """A network that is looked at with its averaged weights learns on, and has them still."""
+    lines = printed("jax", LOOK_AT_AVERAGES)
+    assert sum(line.startswith("average") for line in lines) == 2
