@@ -19,7 +19,7 @@ class NetworkConfig(_Frozen):
     """Which network, and how wide; `filters` from the coarsest stage to the finest."""
 
     architecture: Architecture = "resnet50_unet"
-    filters: tuple[int, ...] = (256, 128, 64, 32, 16)
+    filters: tuple[int, ...] = Field((256, 128, 64, 32, 16), min_length=2)
     deep_supervision: bool = Field(False, description="scores of coarser stages learn too")
     norm_momentum: float = Field(
         0.99, gt=0, lt=1, description="of the decoder's batch norms; short runs need a lower one"
@@ -32,6 +32,12 @@ class SamplingConfig(_Frozen):
     with_tumor: int = Field(4, ge=0)
     liver_only: int = Field(3, ge=0)
     without_liver: int = Field(1, ge=0)
+
+    @model_validator(mode="after")
+    def _is_a_batch(self) -> "SamplingConfig":
+        if not self.batch_size:
+            raise ValueError("sampling needs a slice of some kind in each batch")
+        return self
 
     @property
     def batch_size(self) -> int:
@@ -101,9 +107,11 @@ class TrainingConfig(_Frozen):
     """One training run. `seed`, the data and the files named beside it decide its result."""
 
     name: str
-    seed: int = 1
+    seed: int = Field(1, ge=0)
     window: HounsfieldWindow
-    grid: int = Field(256, multiple_of=32, description="rows and columns of the network's input")
+    grid: int = Field(
+        256, gt=0, multiple_of=32, description="rows and columns of the network's input"
+    )
     network: NetworkConfig = NetworkConfig()
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -112,7 +120,9 @@ class TrainingConfig(_Frozen):
     validation: ValidationConfig = ValidationConfig()
     epochs: int = Field(18, ge=1)
     steps_per_epoch: int = Field(100, ge=1)
-    crop: int = Field(160, multiple_of=32, description="side of the crops of the first epochs")
+    crop: int = Field(
+        160, gt=0, multiple_of=32, description="side of the crops of the first epochs"
+    )
     crop_epochs: int = Field(0, ge=0, description="epochs on crops, before those on the whole grid")
     precision: str = Field("float32", description="Keras dtype policy, e.g. mixed_bfloat16")
     same_patient: tuple[tuple[str, ...], ...] = Field(

@@ -38,6 +38,10 @@ def test_extends_takes_what_a_file_does_not_say(tmp_path: Path) -> None:
     "changes",
     [
         {"grid": 100},
+        {"grid": 0},
+        {"seed": -1},
+        {"network": {"architecture": "unet", "filters": (8,)}},
+        {"sampling": {"with_tumor": 0, "liver_only": 0, "without_liver": 0}},
         {"crop": 50},
         {"epochs": 0},
         {"unknown": 1},
