@@ -33,12 +33,6 @@ class SamplingConfig(_Frozen):
     liver_only: int = Field(3, ge=0)
     without_liver: int = Field(1, ge=0)
 
-    @model_validator(mode="after")
-    def _is_a_batch(self) -> "SamplingConfig":
-        if not self.batch_size:
-            raise ValueError("sampling needs a slice of some kind in each batch")
-        return self
-
     @property
     def batch_size(self) -> int:
         return self.with_tumor + self.liver_only + self.without_liver
@@ -128,6 +122,12 @@ class TrainingConfig(_Frozen):
     same_patient: tuple[tuple[str, ...], ...] = Field(
         (), description="cases of one patient, who stays in one fold"
     )
+
+    @model_validator(mode="after")
+    def _has_batches(self) -> "TrainingConfig":
+        if not self.sampling.batch_size:
+            raise ValueError("sampling needs a slice of some kind in each batch")
+        return self
 
     @model_validator(mode="after")
     def _can_stop(self) -> "TrainingConfig":
