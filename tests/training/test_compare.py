@@ -49,7 +49,7 @@ def test_table_holds_what_was_measured(tmp_path: Path) -> None:
     text = markdown(table(found))
     lines = text.splitlines()
     assert len(lines) == 4
-    assert lines[2].startswith("| blind | 1.5 | 8,000 | 12.3 | 0.0000 [0.0000, 0.0000] | 1.0000 ")
+    assert lines[2].startswith("| blind | 1.50 | 8,000 | 12.3 | 0.0000 [0.0000, 0.0000] | 1.0000 ")
     assert lines[3].startswith("| perfect | – | – | – | 1.0000 [1.0000, 1.0000] | 1.0000 ")
     assert lines[2].endswith("| 0.0000 [0.0000, 0.0000] |")
     assert lines[3].endswith("| 1.0000 [1.0000, 1.0000] |")
