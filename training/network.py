@@ -61,14 +61,7 @@ def _resnet50_unet(
     encoder = _resnet50(image, weights)
     x = encoder.get_layer("conv5_block3_out").output
     skips = [encoder.get_layer(name).output for name in reversed(ENCODER_SKIPS)]
-    stages = []
-    for stage, filters in enumerate(config.filters, start=1):
-        x = layers.UpSampling2D(2, name=f"decoder{stage}_up")(x)
-        if stage <= len(skips):
-            x = layers.Concatenate(name=f"decoder{stage}_skip")([x, skips[stage - 1]])
-        x = _convolve(x, filters, config, f"decoder{stage}_a")
-        x = _convolve(x, filters, config, f"decoder{stage}_b")
-        stages.append(x)
+    stages = _decode(x, skips, config.filters, config)
     return _supervised(stages, config, classes)
 
 
@@ -114,14 +107,7 @@ def _unet(
         x = _convolve(x, filters, config, f"encoder{stage}_a")
         x = _convolve(x, filters, config, f"encoder{stage}_b")
         skips.append(x)
-    stages = []
-    pairs = zip(config.filters[1:], reversed(skips[:-1]), strict=True)
-    for stage, (filters, skip) in enumerate(pairs, start=1):
-        x = layers.UpSampling2D(2, name=f"decoder{stage}_up")(x)
-        x = layers.Concatenate(name=f"decoder{stage}_skip")([x, skip])
-        x = _convolve(x, filters, config, f"decoder{stage}_a")
-        x = _convolve(x, filters, config, f"decoder{stage}_b")
-        stages.append(x)
+    stages = _decode(x, skips[-2::-1], config.filters[1:], config)
     return _supervised(stages, config, classes)
 
 
@@ -157,6 +143,24 @@ def _resnet50(image: keras.KerasTensor, weights: Path | None) -> keras.Model:
     if weights is not None:
         encoder.load_weights(str(weights))
     return encoder
+
+
+def _decode(
+    x: keras.KerasTensor,
+    skips: Sequence[keras.KerasTensor],
+    filters: Sequence[int],
+    config: NetworkConfig,
+) -> list[keras.KerasTensor]:
+    """A U-Net's stages from the coarsest to the finest; the last may be without a skip."""
+    stages = []
+    for stage, width in enumerate(filters, start=1):
+        x = layers.UpSampling2D(2, name=f"decoder{stage}_up")(x)
+        if stage <= len(skips):
+            x = layers.Concatenate(name=f"decoder{stage}_skip")([x, skips[stage - 1]])
+        x = _convolve(x, width, config, f"decoder{stage}_a")
+        x = _convolve(x, width, config, f"decoder{stage}_b")
+        stages.append(x)
+    return stages
 
 
 def _supervised(stages: Sequence[keras.KerasTensor], config: NetworkConfig, classes: int) -> Scores:

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 Array = NDArray[np.float32]
 
@@ -86,8 +89,6 @@ class _MirroredDevices(Devices):
         return context
 
     def step(self, model: keras.Model, images: Array, classes: Sequence[Array]) -> float:
-        import tensorflow as tf
-
         replicas = self._strategy.num_replicas_in_sync
         own = len(images) // replicas
         if own * replicas != len(images):
@@ -96,7 +97,7 @@ class _MirroredDevices(Devices):
             )
 
         def part(
-            context: tf.distribute.experimental.ValueContext,
+            context: "tf.distribute.experimental.ValueContext",
         ) -> tuple[Array, tuple[Array, ...]]:
             start = context.replica_id_in_sync_group * own
             mine = slice(start, start + own)
