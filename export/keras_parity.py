@@ -75,7 +75,7 @@ def _largest(values: Iterable[float]) -> float:
 def _compared(
     keras: NetworkPredictor, session: onnxruntime.InferenceSession, hu: NDArray[np.int16]
 ) -> Drift:
-    expected = np.moveaxis(keras.chances(hu), -1, 1)
+    expected = np.moveaxis(keras.chances(hu[..., None]), -1, 1)
     organ, tumor = expected[:, 0], expected[:, 1]
     labels, chances = session.run([OUTPUT_NAMES[0], CHANCES], {INPUT_NAME: hu[..., None]})
     differs = labels != decided(organ, tumor, keras.thresholds).labels

@@ -72,6 +72,10 @@ def read_run(model: Path) -> Trained:
             f"{folder.path}: expected a finished run, found one without {folder.model_path.name}"
         )
     config, facts = folder.config(), folder.data()
+    if config.network.context != 1:
+        raise NotExportable(
+            f"expected a network that sees one slice at a time, found {config.network.context}"
+        )
     keras.config.set_dtype_policy("float32")
     network = _loaded(folder.model_path)
     _check_is_described(network, config)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from service.volume import HounsfieldWindow
 from training.augment import Warp, change_intensity, draw_crop
 from training.config import TrainingConfig
+from training.context import Surroundings, is_alone
 from training.data import LabelledSlice
 from training.drawn_lesions import change_lesion_contrast, draw_lesions
 from training.grid import to_grid
@@ -55,7 +56,7 @@ def in_window(hu: NDArray[np.int16], window: HounsfieldWindow) -> NDArray[np.flo
 class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carries no types
     """The batches of one epoch at a time; a batch depends on seed, epoch and index only.
 
-    A batch is (images, classes): float32 [batch, side, side, 1] in window units, and float32
+    A batch is (images, classes): float32 [batch, side, side, context] in window units, and float32
     one-hot [batch, side, side, 3]. The side is the configuration's crop in its first epochs, then
     its grid. Raises `EmptyKind`.
     """
@@ -66,6 +67,7 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
         super().__init__(workers=workers)
         self.epoch = 0
         self._config = config
+        self._surroundings = Surroundings(slices)
         sampling = config.sampling
         kinds = (
             ("tumour", sampling.with_tumor, [s for s in slices if s.tumor_px]),
@@ -105,23 +107,34 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
                 yield future.result()
 
     def sample(self, item: LabelledSlice, rng: np.random.Generator) -> Batch:
-        """One slice changed at random: image [side, side, 1] and classes [side, side, 3]."""
+        """One slice changed at random: image [side, side, context] and classes [side, side, 3]."""
         config, augment = self._config, self._config.augment
-        image = in_window(item.hu(), config.window)[..., None]
+        image = in_window(self._surroundings.drawn(item, config, rng), config.window)
         structures = np.eye(CLASSES, dtype=np.float32)[item.labels()][..., 1:]
         warp = Warp.draw(rng, (image.shape[0], image.shape[1]), augment)
         image = to_grid(warp.apply(image), config.grid)
         labels = _labels(to_grid(warp.apply(structures), config.grid))
-        plane = change_lesion_contrast(image[..., 0], labels, rng, augment.lesion_contrast)
-        drawn = augment.synthetic_lesions
-        if not item.tumor_px and item.liver_px and rng.random() < drawn.probability:
-            plane, labels = draw_lesions(plane, labels, rng, drawn)
-        image = change_intensity(plane[..., None], rng, augment)
+        if is_alone(image):  # neighbours would not show what is changed here
+            image, labels = self._with_other_lesions(item, image, labels, rng)
+        image = change_intensity(image, rng, augment)
         classes = np.eye(CLASSES, dtype=np.float32)[labels]
         if self.epoch < config.crop_epochs:
             window = draw_crop(rng, classes, config.crop)
             image, classes = image[window], classes[window]
         return image, classes
+
+    def _with_other_lesions(
+        self,
+        item: LabelledSlice,
+        image: NDArray[np.float32],
+        labels: NDArray[np.uint8],
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        augment, drawn = self._config.augment, self._config.augment.synthetic_lesions
+        plane = change_lesion_contrast(image[..., 0], labels, rng, augment.lesion_contrast)
+        if not item.tumor_px and item.liver_px and rng.random() < drawn.probability:
+            plane, labels = draw_lesions(plane, labels, rng, drawn)
+        return np.repeat(plane[..., None], image.shape[-1], axis=-1), labels
 
 
 def _labels(structures: NDArray[np.float32]) -> NDArray[np.uint8]:

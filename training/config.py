@@ -20,9 +20,20 @@ class NetworkConfig(_Frozen):
 
     architecture: Architecture = "resnet50_unet"
     filters: tuple[int, ...] = Field((256, 128, 64, 32, 16), min_length=2)
+    context: int = Field(1, ge=1, description="slices seen at once, odd; 1 is the slice alone")
     deep_supervision: bool = Field(False, description="scores of coarser stages learn too")
     norm_momentum: float = Field(
         0.99, gt=0, lt=1, description="of the decoder's batch norms; short runs need a lower one"
+    )
+
+
+class NeighbourConfig(_Frozen):
+    """The slices beside the labelled one, for a network that sees more than one."""
+
+    step: int = Field(1, ge=1, description="numbers from one to the next when a case is labelled")
+    learning_steps: tuple[int, ...] = Field((1,), min_length=1, description="drawn in training")
+    alone: float = Field(
+        0.5, ge=0, le=1, description="part of samples whose neighbours are the slice itself"
     )
 
 
@@ -107,6 +118,7 @@ class TrainingConfig(_Frozen):
         256, gt=0, multiple_of=32, description="rows and columns of the network's input"
     )
     network: NetworkConfig = NetworkConfig()
+    neighbours: NeighbourConfig = NeighbourConfig()
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
@@ -122,6 +134,12 @@ class TrainingConfig(_Frozen):
     same_patient: tuple[tuple[str, ...], ...] = Field(
         (), description="cases of one patient, who stays in one fold"
     )
+
+    @model_validator(mode="after")
+    def _sees_both_sides(self) -> "TrainingConfig":
+        if self.network.context % 2 == 0:
+            raise ValueError("network.context must be odd: as many neighbours on either side")
+        return self
 
     @model_validator(mode="after")
     def _has_batches(self) -> "TrainingConfig":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.config import TrainingConfig
+from training.context import case_as_seen
 from training.data import Case, Dataset
 from training.folds import Fold, check_apart, make_folds, patients_of
 from training.parallel import Devices
@@ -121,4 +122,4 @@ def _predict(config: TrainingConfig, fold: Fold, kept: OutOfFold) -> None:
     network = load_network(kept.fold(fold.number).model_path)
     predict = NetworkPredictor(network, config.grid, config.window)
     for case in missing:
-        predict(case.hu()).save(kept.prediction_path(case))
+        predict(case_as_seen(case, config)).save(kept.prediction_path(case))

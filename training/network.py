@@ -1,9 +1,9 @@
 """The networks that can be trained: one to ship, and those it is compared with.
 
-All take window units, float [slices, rows, columns, 1] in 0 to 1, and give class scores (logits),
-float32 [slices, rows, columns, classes]; with deep supervision a list of such scores while they
-learn, the finest first. Sides are multiples of 32, fixed or, with `grid` None, any; the weights are
-the same.
+All take window units, float [slices, rows, columns, context] in 0 to 1, and give class scores
+(logits), float32 [slices, rows, columns, classes]; with deep supervision a list of such scores
+while they learn, the finest first. Sides are multiples of 32, fixed or, with `grid` None, any; the
+weights are the same.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def build_network(
         "unet": _unet,
         "unet++": _unet_plus_plus,
     }[config.architecture]
-    image = keras.Input((grid, grid, 1), name="image")
+    image = keras.Input((grid, grid, config.context), name="image")
     scores = build(image, config, classes, encoder_weights)
     outputs = list(scores) if config.deep_supervision else scores[0]
     return keras.Model(image, outputs, name=config.architecture.replace("+", "p"))
@@ -137,8 +137,14 @@ def _unet_plus_plus(
 
 
 def _resnet50(image: keras.KerasTensor, weights: Path | None) -> keras.Model:
-    grey = layers.Concatenate(name="grey_to_bgr")([image, image, image])
-    caffe = layers.Rescaling(255.0, [-mean for mean in _IMAGENET_MEANS], name="imagenet")(grey)
+    """Three slices take the place of the three colours; one slice is seen in all of them."""
+    context = image.shape[-1]
+    if context not in (1, 3):
+        raise ValueError(f"a ResNet-50 sees 1 or 3 slices at once, found a context of {context}")
+    colours = (
+        image if context == 3 else layers.Concatenate(name="grey_to_bgr")([image, image, image])
+    )
+    caffe = layers.Rescaling(255.0, [-mean for mean in _IMAGENET_MEANS], name="imagenet")(colours)
     encoder = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=caffe)
     if weights is not None:
         encoder.load_weights(str(weights))

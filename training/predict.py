@@ -51,7 +51,7 @@ class Prediction:
 
 
 Predictor = Callable[[NDArray[np.int16]], Prediction]
-"""From the Hounsfield units of a case, int16 [slices, rows, columns]."""
+"""From the Hounsfield units of a case, int16 [slices, rows, columns, context]."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class NetworkPredictor:
 
     def chances(self, hu: NDArray[np.int16]) -> NDArray[np.float32]:
         """Chances of the organ and of tumour on the slices' own pixels, [slices, r, c, 2]."""
-        images = [to_grid(in_window(plane, self.window)[..., None], self.grid) for plane in hu]
-        _, rows, columns = hu.shape
+        images = [to_grid(in_window(planes, self.window), self.grid) for planes in hu]
+        _, rows, columns, _ = hu.shape
         return to_pixels(self._on_grid(np.stack(images)), rows, columns)
 
     def _on_grid(self, images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from training.config import TrainingConfig
+from training.context import case_as_seen
 from training.data import Dataset
 from training.evaluation.metrics import dice
 from training.network import finest
@@ -65,7 +66,7 @@ def mean_dice(config: TrainingConfig, model: keras.Model, data: Dataset) -> dict
     with_tumor = [case for case in data.cases if case.tumor_px] or data.cases
     liver, tumor = [], []
     for case in data.cases:
-        truth, found = case.labels(), predict(case.hu()).labels
+        truth, found = case.labels(), predict(case_as_seen(case, config)).labels
         liver.append(dice(truth >= 1, found >= 1))
         if case in with_tumor:
             tumor.append(dice(truth == 2, found == 2))

@@ -50,6 +50,16 @@ def test_a_run_is_read_by_its_folder_or_its_network(run: RunFolder, name: str) -
     assert (trained.cases, trained.slices) == (("volume-001", "volume-002"), 6)
 
 
+def test_a_network_that_sees_neighbours_is_not_exported(run: RunFolder, tmp_path: Path) -> None:
+    """The deployed graph sees one slice; the message says so instead of a shape that fails."""
+    other = RunFolder(copied(run, tmp_path / "run", "data.json", "model.keras"))
+    network = run.config().network.model_copy(update={"context": 3})
+    seeing = run.config().model_copy(update={"network": network})
+    other.config_path.write_text(seeing.model_dump_json())
+    with pytest.raises(NotExportable, match="one slice at a time, found 3"):
+        read_run(other.path)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(NotExportable, match="found nothing"):
         read_run(tmp_path / "run")

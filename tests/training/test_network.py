@@ -67,6 +67,21 @@ def test_wrong_number_of_filters_is_refused() -> None:
         build_network(NetworkConfig(filters=(8, 4)), 32, 3)
 
 
+def test_three_slices_take_the_place_of_the_colours() -> None:
+    """With the same encoder; a plain U-Net takes any number of slices, a ResNet-50 no other."""
+    seeing = config("resnet50_unet").model_copy(update={"context": 3})
+    network, alone = build_network(seeing, 32, 3), build_network(config("resnet50_unet"), 32, 3)
+    assert network.input_shape == (None, 32, 32, 3)
+    assert [w.shape for w in network.weights] == [w.shape for w in alone.weights]
+    network.set_weights(alone.get_weights())
+    image = np.random.default_rng(1).random((1, 32, 32, 1), dtype=np.float32)
+    same = network.predict_on_batch(np.repeat(image, 3, axis=-1))
+    np.testing.assert_allclose(same, alone.predict_on_batch(image), atol=1e-5)
+    assert build_network(config("unet").model_copy(update={"context": 5}), 32, 3)
+    with pytest.raises(ValueError, match="1 or 3 slices"):
+        build_network(seeing.model_copy(update={"context": 5}), 32, 3)
+
+
 def one_hot(labels: list[list[int]]) -> np.ndarray:
     return np.eye(3, dtype=np.float32)[np.array(labels)][None]
 

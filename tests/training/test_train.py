@@ -12,6 +12,7 @@ from tiny_training import tiny_config
 
 from training.batches import EmptyKind
 from training.config import TrainingConfig
+from training.context import case_as_seen
 from training.data import Dataset
 from training.network import build_network
 from training.parallel import Devices
@@ -76,7 +77,8 @@ def test_a_run_learns(tmp_path: Path, phantoms: Dataset) -> None:
     assert logged[-1] < 0.7 * logged[0]
     network = keras.models.load_model(RunFolder(tmp_path).model_path, compile=False)
     case = phantoms.cases[0]
-    found = NetworkPredictor(network, config.grid, config.window)(case.hu()).labels > 0
+    predict = NetworkPredictor(network, config.grid, config.window)
+    found = predict(case_as_seen(case, config)).labels > 0
     truth = case.labels() > 0
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.6
 

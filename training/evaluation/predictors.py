@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelContract
 from training.config import TrainingConfig
+from training.context import case_as_seen
 from training.data import Case
 from training.evaluation.decision import Cleaning, Space
 from training.evaluation.results import Subject
@@ -140,7 +141,7 @@ def _open_network(path: Path, flips: bool) -> Opened:
         parameters=int(network.count_params()),
         trained_on=_trained_on(folder, config),
     )
-    return Opened(subject, lambda case: predictor(case.hu()))
+    return Opened(subject, lambda case: predictor(case_as_seen(case, config)))
 
 
 def _open_out_of_fold(path: Path) -> Opened:

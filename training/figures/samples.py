@@ -40,7 +40,7 @@ def augmentation_samples(
         line[0].set_ylabel(f"{item.case}\nslice {item.index}", fontsize="small")
         for change, axes in enumerate(line[1:]):
             image, classes = batches.sample(item, np.random.default_rng((number, change)))
-            show_slice(axes, image[..., 0])
+            show_slice(axes, image[..., image.shape[-1] // 2])
             outline(axes, classes.argmax(axis=-1).astype(np.uint8))
     structure_legend(figure)
     return figure
