@@ -66,7 +66,7 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
     ) -> None:
         super().__init__(workers=workers)
         self.epoch = 0
-        self._config = config
+        self.config = config
         self._surroundings = Surroundings(slices)
         sampling = config.sampling
         kinds = (
@@ -84,10 +84,10 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
         self._samplers = [(count, _CaseBalanced(kind)) for _, count, kind in kinds if count]
 
     def __len__(self) -> int:
-        return self._config.steps_per_epoch
+        return self.config.steps_per_epoch
 
     def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng((self._config.seed, self.epoch, index))
+        rng = np.random.default_rng((self.config.seed, self.epoch, index))
         drawn = [sampler.draw(rng) for count, sampler in self._samplers for _ in range(count)]
         images, classes = zip(*(self.sample(item, rng) for item in drawn), strict=True)
         return np.stack(images), np.stack(classes)
@@ -108,7 +108,7 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
 
     def sample(self, item: LabelledSlice, rng: np.random.Generator) -> Batch:
         """One slice changed at random: image [side, side, context] and classes [side, side, 3]."""
-        config, augment = self._config, self._config.augment
+        config, augment = self.config, self.config.augment
         image = in_window(self._surroundings.drawn(item, config, rng), config.window)
         structures = np.eye(CLASSES, dtype=np.float32)[item.labels()][..., 1:]
         warp = Warp.draw(rng, (image.shape[0], image.shape[1]), augment)
@@ -130,7 +130,7 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
         labels: NDArray[np.uint8],
         rng: np.random.Generator,
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        augment, drawn = self._config.augment, self._config.augment.synthetic_lesions
+        augment, drawn = self.config.augment, self.config.augment.synthetic_lesions
         plane = change_lesion_contrast(image[..., 0], labels, rng, augment.lesion_contrast)
         if not item.tumor_px and item.liver_px and rng.random() < drawn.probability:
             plane, labels = draw_lesions(plane, labels, rng, drawn)

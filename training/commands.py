@@ -23,6 +23,7 @@ from training.figures.curves import learning_curves
 from training.figures.evaluation import evaluation_pictures
 from training.figures.samples import augmentation_samples
 from training.figures.style import png
+from training.files import write_whole
 from training.predict import Prediction
 from training.run_folder import RunFolder
 
@@ -81,8 +82,8 @@ def tune_decision(
 
     found = tune(twice, space)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(found.chosen.decision.model_dump_json(indent=1))
-    out.with_suffix(".attempts.json").write_text(found.model_dump_json(indent=1))
+    write_whole(out, found.chosen.decision.model_dump_json(indent=1))
+    write_whole(out.with_suffix(".attempts.json"), found.model_dump_json(indent=1))
     return _tuned(found)
 
 
@@ -124,7 +125,7 @@ def training_figures(named: Sequence[str], data: Path, out: Path, prepared: Path
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
-        (out / name).write_bytes(picture)
+        write_whole(out / name, picture)
     return f"{', '.join(pictures)} in {out}"
 
 

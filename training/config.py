@@ -2,13 +2,15 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.volume import HounsfieldWindow
 
 Architecture = Literal["resnet50_unet", "resnet50_fpn", "unet", "unet++"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+Factor = Annotated[float, Field(gt=0)]
 
 
 class _Frozen(BaseModel):
@@ -54,7 +56,7 @@ class SyntheticLesionConfig(_Frozen):
 
     probability: float = Field(0.0, ge=0, le=1, description="of such a slice to get lesions")
     most: int = Field(3, ge=1, description="lesions in one slice")
-    radius_px: tuple[float, float] = Field((2.0, 16.0), description="on the grid, log-uniform")
+    radius_px: tuple[Factor, Factor] = Field((2.0, 16.0), description="on the grid, log-uniform")
     contrast: tuple[float, float] = Field(
         (0.08, 0.35), description="darker than the liver, in window widths"
     )
@@ -65,7 +67,7 @@ class AugmentConfig(_Frozen):
     """Ranges of the random changes; every one is drawn anew for each slice."""
 
     rotation_deg: float = Field(15.0, description="rotation, uniform in plus or minus this")
-    scale: tuple[float, float] = Field((0.75, 1.3), description="zoom of the field of view")
+    scale: tuple[Factor, Factor] = Field((0.75, 1.3), description="zoom of the field of view")
     shift: float = Field(0.1, description="translation, as a part of the slice's side")
     flip_left_right: float = Field(0.0, ge=0, le=1, description="probability")
     flip_front_back: float = Field(0.0, ge=0, le=1, description="probability")
@@ -130,7 +132,7 @@ class TrainingConfig(_Frozen):
         160, gt=0, multiple_of=32, description="side of the crops of the first epochs"
     )
     crop_epochs: int = Field(0, ge=0, description="epochs on crops, before those on the whole grid")
-    precision: str = Field("float32", description="Keras dtype policy, e.g. mixed_bfloat16")
+    precision: Precision = Field("float32", description="Keras dtype policy")
     same_patient: tuple[tuple[str, ...], ...] = Field(
         (), description="cases of one patient, who stays in one fold"
     )
@@ -157,9 +159,10 @@ class TrainingConfig(_Frozen):
     def read(cls, path: Path) -> "TrainingConfig":
         """From TOML; `extends` names a file beside it whose values hold where this one is silent.
 
-        Raises pydantic.ValidationError for unknown keys and values out of range.
+        Raises ValueError for files that extend one another in a circle, and
+        pydantic.ValidationError, which is one too, for unknown keys and values out of range.
         """
-        return cls.model_validate(_fields(path))
+        return cls.model_validate(_fields(path.resolve()))
 
     @property
     def training_slices(self) -> int:
@@ -167,10 +170,14 @@ class TrainingConfig(_Frozen):
         return self.epochs * self.steps_per_epoch * self.sampling.batch_size
 
 
-def _fields(path: Path) -> dict[str, Any]:
+def _fields(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path in extended_by:
+        raise ValueError(f"{path.name}: expected extends to end somewhere, found a circle")
     own = tomllib.loads(path.read_text())
     base = own.pop("extends", None)
-    return own if base is None else _merged(_fields(path.parent / base), own)
+    if base is None:
+        return own
+    return _merged(_fields((path.parent / base).resolve(), (*extended_by, path)), own)
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

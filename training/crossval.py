@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from training.config import TrainingConfig
 from training.context import case_as_seen
@@ -11,7 +12,7 @@ from training.data import Case, Dataset
 from training.folds import Fold, check_apart, make_folds, patients_of
 from training.parallel import Devices
 from training.predict import NetworkPredictor, Prediction
-from training.run_folder import RunFolder, claim, load_network
+from training.run_folder import RunFolder, claim, claim_settings, load_network
 from training.train import train
 
 
@@ -35,7 +36,7 @@ class OutOfFold:
         content under the name of a case.
         """
         if self._folds_path.exists():
-            known = json.loads(self._folds_path.read_text())["cases"].get(case.name, {})
+            known = self._cases().get(case.name, {})
             if known.get("sha256") != case.sha256:
                 raise ValueError(
                     f"{case.name}: expected the case of the cross-validation {self.path.name}, "
@@ -55,9 +56,19 @@ class OutOfFold:
             for fold in folds
             for case in fold.held_out.cases
         }
-        facts = {"configuration": config.model_dump(mode="json"), "folds": len(folds)}
         self.path.mkdir(parents=True, exist_ok=True)
-        claim(self._folds_path, {**facts, "cases": cases}, "cross-validation")
+        claim_settings(self.path / "config.json", config)
+        claim(self._folds_path, {"folds": len(folds), "cases": cases}, "cross-validation")
+
+    def folds(self) -> dict[str, int] | None:
+        """The number of the fold that held each case out; None where that was not noted."""
+        if not self._folds_path.exists():
+            return None
+        return {name: facts["fold"] for name, facts in self._cases().items()}
+
+    def _cases(self) -> dict[str, Any]:
+        cases: dict[str, Any] = json.loads(self._folds_path.read_text())["cases"]
+        return cases
 
     @property
     def _folds_path(self) -> Path:

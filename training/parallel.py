@@ -19,7 +19,10 @@ class DeviceMissing(ValueError):
 
 
 class Devices:
-    """One device, the backend's first; also the face of several."""
+    """One device, the backend's first unless named; also the face of several."""
+
+    def __init__(self, name: str | None = None) -> None:
+        self._name = name
 
     @staticmethod
     def one() -> "Devices":
@@ -41,17 +44,18 @@ class Devices:
             raise DeviceMissing(f"expected the device auto, cpu or gpu, found {kind}")
         if kind == "auto":
             kind = "gpu" if _found("gpu") else "cpu"
-        _named(kind, count)
-        return Devices.one() if count == 1 else Devices.several(kind, count)
+        names = _named(kind, count)
+        return Devices(names[0]) if count == 1 else Devices.several(kind, count)
 
     def scope(self) -> AbstractContextManager[Any]:
         """Where the network has to be made."""
-        return nullcontext()
+        return nullcontext() if self._name is None else keras.device(self._name)
 
     def step(self, model: keras.Model, images: Array, classes: Sequence[Array]) -> float:
         """Learn from one batch; its loss."""
-        model.reset_metrics()  # else Keras answers with the mean of all steps so far
-        answer = model.train_on_batch(images, list(classes), return_dict=True)
+        with Devices.scope(self):
+            model.reset_metrics()  # else Keras answers with the mean of all steps so far
+            answer = model.train_on_batch(images, list(classes), return_dict=True)
         return float(answer["loss"])
 
 
@@ -73,6 +77,7 @@ class _JaxDevices(Devices):
     """The batch is shared out by Keras itself."""
 
     def __init__(self, names: list[str]) -> None:
+        super().__init__()
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names))
 
 
@@ -82,6 +87,7 @@ class _MirroredDevices(Devices):
     def __init__(self, names: list[str]) -> None:
         import tensorflow as tf
 
+        super().__init__()
         self._strategy = tf.distribute.MirroredStrategy(names)
 
     def scope(self) -> AbstractContextManager[Any]:

@@ -1,8 +1,11 @@
 """The folder of a training run: what is in it, and that it stays one run."""
 
 import csv
+import fcntl
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,17 @@ import keras
 
 from training.config import TrainingConfig
 from training.data import Dataset
+from training.files import sha256_of, write_whole
 
 LOG_FIELDS = ("epoch", "loss", "seconds", "liver_dice", "tumor_dice")
 
 
 class AnotherRun(ValueError):
     """The folder holds a run of another configuration or of other data."""
+
+
+class RunGoesOn(ValueError):
+    """Another process is at work in the folder."""
 
 
 class DamagedNetwork(ValueError):
@@ -36,18 +44,23 @@ def claim(path: Path, facts: dict[str, Any], what: str) -> None:
     """Note the facts where none are noted. Raises `AnotherRun` where others are."""
     if not path.exists():
         write_whole(path, json.dumps(facts, indent=2))
-    found = json.loads(path.read_text())
+    _check_same(json.loads(path.read_text()), facts, path.parent, what)
+
+
+def claim_settings(path: Path, config: TrainingConfig) -> None:
+    """The same for a configuration. One noted before a setting came up has its default."""
+    facts = config.model_dump(mode="json")
+    if not path.exists():
+        write_whole(path, json.dumps(facts, indent=2))
+    found = TrainingConfig.model_validate_json(path.read_text()).model_dump(mode="json")
+    _check_same(found, facts, path.parent, "configuration")
+
+
+def _check_same(found: dict[str, Any], facts: dict[str, Any], folder: Path, what: str) -> None:
     if found != facts:
         keys = sorted(facts.keys() | found.keys())
         other = ", ".join(key for key in keys if facts.get(key) != found.get(key))
-        raise AnotherRun(f"{path.parent}: expected a run of this {what}, found another ({other})")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file as a whole: on a full disk the one before is kept."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+        raise AnotherRun(f"{folder}: expected a run of this {what}, found another ({other})")
 
 
 @dataclass(frozen=True)
@@ -90,13 +103,34 @@ class RunFolder:
     def finished(self) -> bool:
         return self.model_path.exists()
 
-    def claim(self, config: TrainingConfig, data: Dataset) -> None:
+    def claim(
+        self,
+        config: TrainingConfig,
+        data: Dataset,
+        encoder_weights: Path | None = None,
+        first_weights: Path | None = None,
+    ) -> None:
         """Note what this run is. Raises `AnotherRun` where the folder holds another one."""
         cases = sorted(case.name for case in data.cases)
         facts = {"sha256": data.sha256, "cases": cases, "slices": len(data.slices)}
+        weights = {"encoder_weights": encoder_weights, "first_weights": first_weights}
+        start = {f"{what}_sha256": path and sha256_of(path) for what, path in weights.items()}
         self.path.mkdir(parents=True, exist_ok=True)
-        claim(self.config_path, config.model_dump(mode="json"), "configuration")
+        claim_settings(self.config_path, config)
         claim(self.data_path, facts, "training data")
+        claim(self.path / "start.json", start, "start")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else trains in the folder meanwhile. Raises `RunGoesOn` where somebody does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found = f"{self.path}: expected no other process at work there, found one"
+                raise RunGoesOn(found) from None
+            yield
 
     def config(self) -> TrainingConfig:
         """Raises FileNotFoundError where the folder holds no run."""

@@ -42,20 +42,35 @@ def train(
     from `encoder_weights`, else at random. An unfinished run in `out` goes on after its last
     complete epoch, as if it had never stopped. `held_out` is looked at as the configuration says.
     `choose` says whether these looks choose the network and the run's end, or are only told.
-    Raises `AnotherRun` where `out` holds a run of other settings or data, and `Diverged`.
+    Raises `AnotherRun` where `out` holds a run of other settings, data or start, `RunGoesOn` where
+    another process trains there, and `Diverged`.
     """
     folder, devices = RunFolder(out), devices or Devices.one()
     batches = SliceBatches(data.slices, config)
-    folder.claim(config, data)
-    if folder.finished:
-        return
-    keras.utils.set_random_seed(config.seed)
-    keras.config.set_dtype_policy(config.precision)
-    with devices.scope():
-        model = _resume(folder, config) or _start(config, encoder_weights, first_weights)
-    first_epoch = int(model.optimizer.iterations) // config.steps_per_epoch
-    folder.cut_log(first_epoch)
-    looks = Looks(config, folder, held_out, choose)
+    with folder.alone():
+        folder.claim(config, data, encoder_weights, first_weights)
+        if folder.finished:
+            return
+        keras.utils.set_random_seed(config.seed)
+        keras.config.set_dtype_policy(config.precision)
+        with devices.scope():
+            model = _resume(folder, config) or _start(config, encoder_weights, first_weights)
+        first_epoch = int(model.optimizer.iterations) // config.steps_per_epoch
+        folder.cut_log(first_epoch)
+        looks = Looks(config, folder, held_out, choose)
+        _learn(model, batches, first_epoch, folder, looks, devices)
+        _finish(model, folder)
+
+
+def _learn(
+    model: keras.Model,
+    batches: SliceBatches,
+    first_epoch: int,
+    folder: RunFolder,
+    looks: Looks,
+    devices: Devices,
+) -> None:
+    config = batches.config
     with Watch(folder, config, first_epoch) as watch:
         # A plain loop, not Model.fit: on TensorFlow 2.21 fit feeds Python data through tf.data,
         # whose prefetch thread deadlocked with the interpreter's lock at the end of an epoch.
@@ -71,7 +86,6 @@ def train(
             seen = looks.after(epoch, model)
             watch.epoch(epoch, loss, time.perf_counter() - started, seen)
             folder.save(model, folder.checkpoint_path)
-    _finish(model, folder)
 
 
 def _start(
@@ -109,10 +123,10 @@ def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
 
 def _take_weights(model: keras.Model, path: Path) -> None:
     """Raises ValueError for a network of another architecture or width."""
-    earlier = load_network(path)
-    if _shapes(earlier) != _shapes(model):
+    earlier, own = load_network(path), finest(model)
+    if _shapes(earlier) != _shapes(own):
         raise ValueError(f"expected weights of a {model.name} of this size, found {earlier.name}")
-    model.set_weights(earlier.get_weights())
+    own.set_weights(earlier.get_weights())
 
 
 def _resume(folder: RunFolder, config: TrainingConfig) -> keras.Model | None:

@@ -74,6 +74,21 @@ def test_other_cases_are_refused_by_name() -> None:
         compare({"all": opened(perfect, ("case-7", "case-8"))}, DATA, Conditions(), {})
 
 
+def test_other_folds_are_refused() -> None:
+    """The same cases, learned beside others: no comparison. The folds' numbers do not matter."""
+    one, other = {"case-7": 0, "case-8": 1}, {"case-7": 1, "case-8": 1}
+    subject = Subject(name="x", kind="out_of_fold")
+    same = {"case-7": 1, "case-8": 0}
+    subjects = {
+        name: Opened(subject, perfect, folds=folds)
+        for name, folds in (("one", one), ("unknown", None), ("same", same))
+    }
+    assert len(compare(subjects, DATA, Conditions(), {}).subjects) == 3
+    subjects["other"] = Opened(subject, perfect, folds=other)
+    with pytest.raises(DifferentCases, match="divided otherwise in one and other"):
+        compare(subjects, DATA, Conditions(), {})
+
+
 def test_gain_is_by_case() -> None:
     """Cases that differ widely leave the difference of two subjects certain."""
 

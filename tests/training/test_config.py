@@ -34,6 +34,14 @@ def test_extends_takes_what_a_file_does_not_say(tmp_path: Path) -> None:
     assert config.window.upper_hu == 160
 
 
+def test_files_that_extend_in_a_circle_are_refused(tmp_path: Path) -> None:
+    """By the name of the one that closes it, however it is written."""
+    (tmp_path / "a.toml").write_text(f'extends = "../{tmp_path.name}/b.toml"')
+    (tmp_path / "b.toml").write_text('extends = "a.toml"')
+    with pytest.raises(ValueError, match=r"a\.toml: expected extends to end somewhere"):
+        TrainingConfig.read(tmp_path / "a.toml")
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -47,6 +55,8 @@ def test_extends_takes_what_a_file_does_not_say(tmp_path: Path) -> None:
         {"unknown": 1},
         {"network": {"architecture": "transformer"}},
         {"validation": {"patience": 2}},
+        {"augment": {"scale": (0, 1)}},
+        {"precision": "float23"},
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, object]) -> None:

@@ -80,12 +80,13 @@ def test_folds_of_two_divisions_are_never_mixed(tmp_path: Path, phantoms: Datase
     folds = make_folds(phantoms, {case.name: case.name for case in phantoms.cases}, 2)
     OutOfFold(tmp_path).claim(config, folds)
     before = sorted(tmp_path.rglob("*"))
-    for what, other in (
-        ("cases, folds", (config, phantoms, tmp_path, 3, [2])),
-        ("configuration", (tiny_config(epochs=2), phantoms, tmp_path, 2, [0])),
-        ("cases", (config, phantoms.only({"volume-0", "volume-1"}), tmp_path, 2, [0])),
-    ):
-        with pytest.raises(AnotherRun, match=rf"this cross-validation, found another \({what}\)"):
+    for what, which, other in (
+        ("cross-validation", "cases, folds", (config, phantoms, tmp_path, 3, [2])),
+        ("configuration", "epochs", (tiny_config(epochs=2), phantoms, tmp_path, 2, [0])),
+        ("cross-validation", "cases",
+         (config, phantoms.only({"volume-0", "volume-1"}), tmp_path, 2, [0])),
+    ):  # fmt: skip
+        with pytest.raises(AnotherRun, match=rf"of this {what}, found another \({which}\)"):
             cross_validate(*other)
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -17,7 +17,7 @@ from training.data import Dataset
 from training.network import build_network
 from training.parallel import Devices
 from training.predict import NetworkPredictor
-from training.run_folder import AnotherRun, DamagedNetwork, RunFolder
+from training.run_folder import AnotherRun, DamagedNetwork, RunFolder, RunGoesOn
 from training.train import Diverged, train
 from training.watch import Watch
 
@@ -134,6 +134,51 @@ def test_first_weights_are_those_of_the_same_network(tmp_path: Path, phantoms: D
     wider = tiny_config(network={"architecture": "unet", "filters": (16, 8, 4)})
     with pytest.raises(ValueError, match="expected weights of a unet of this size, found unet"):
         train(wider, phantoms, tmp_path / "wider", first_weights=first)
+
+
+def test_deep_supervision_starts_from_what_it_left(tmp_path: Path, phantoms: Dataset) -> None:
+    """A finished network has no scores of coarser stages; another run may add them again."""
+    supervised = {"architecture": "unet", "filters": (8, 4, 4), "deep_supervision": True}
+    config = tiny_config(epochs=1, network=supervised)
+    train(config, phantoms, tmp_path / "first")
+    first = RunFolder(tmp_path / "first").model_path
+    train(config, phantoms, tmp_path / "next", first_weights=first)
+    assert RunFolder(tmp_path / "next").finished
+
+
+def test_a_run_of_another_start_is_refused(tmp_path: Path, phantoms: Dataset) -> None:
+    """Weights that a run began with belong to it, by their content."""
+    folder, config = RunFolder(tmp_path / "run"), tiny_config(epochs=1)
+    weights = [tmp_path / name for name in ("a.h5", "same.h5", "b.h5")]
+    for path, content in zip(weights, (b"a", b"a", b"b"), strict=True):
+        path.write_bytes(content)
+    folder.claim(config, phantoms, first_weights=weights[0])
+    folder.claim(config, phantoms, first_weights=weights[1])
+    for other in (weights[2], None):
+        with pytest.raises(AnotherRun, match=r"of this start, .* \(first_weights_sha256\)"):
+            folder.claim(config, phantoms, first_weights=other)
+
+
+def test_a_run_from_before_a_setting_came_up_goes_on(tmp_path: Path, phantoms: Dataset) -> None:
+    """It is the run that today's default describes, and no other."""
+    folder, config = RunFolder(tmp_path), tiny_config()
+    folder.claim(config, phantoms)
+    earlier = json.loads(folder.config_path.read_text())
+    del earlier["neighbours"]
+    folder.config_path.write_text(json.dumps(earlier))
+    folder.claim(config, phantoms)
+    with pytest.raises(AnotherRun, match=r"found another \(neighbours\)"):
+        folder.claim(tiny_config(neighbours={"step": 2}), phantoms)
+
+
+def test_two_processes_never_share_a_folder(tmp_path: Path, phantoms: Dataset) -> None:
+    """They would overwrite each other's checkpoints; when the first has ended, there is room."""
+    with (
+        RunFolder(tmp_path).alone(),
+        pytest.raises(RunGoesOn, match="expected no other process at work there, found one"),
+    ):
+        train(tiny_config(epochs=1), phantoms, tmp_path)
+    train(tiny_config(epochs=1), phantoms, tmp_path)
 
 
 def test_looks_keep_the_best_and_stop_early(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from training.evaluation.report import shared_facts, warnings
 from training.evaluation.results import Conditions, Evaluation
 from training.figures.architectures import architectures
 from training.figures.style import png
+from training.files import write_whole
 
 COLUMNS = (
     ("tumor_bearing", "dice", "tumour Dice, cases with tumour"),
@@ -30,7 +32,9 @@ COLUMNS = (
 
 
 class DifferentCases(ValueError):
-    """The subjects cannot be compared: they did not label the same cases."""
+    """The subjects cannot be compared: they did not label the same cases, or learned beside other
+    ones.
+    """
 
 
 class Compared(BaseModel):
@@ -68,10 +72,12 @@ def compare(
 ) -> Comparison:
     """Evaluate every subject on the cases that it did not learn from.
 
-    Raises `DifferentCases` where these differ between subjects or are none.
+    Raises `DifferentCases` where these differ between subjects or are none, and where two
+    cross-validations divided them into other folds.
     """
     cases = {name: unseen_cases(opened, data) for name, opened in subjects.items()}
     _check_same(cases)
+    _check_folds({name: opened.folds for name, opened in subjects.items() if opened.folds})
     evaluations = {
         name: evaluate(
             predictions(opened.predict, cases[name], conditions), opened.subject, conditions
@@ -106,6 +112,24 @@ def _check_same(cases: Mapping[str, Sequence[Case]]) -> None:
                 f"expected the same cases, found only in {first}: {_listed(only_first)}; "
                 f"only in {subject}: {_listed(only_other)}"
             )
+
+
+def _check_folds(folds: Mapping[str, Mapping[str, int]]) -> None:
+    """A case held out beside others was labelled by a network that learned from other cases."""
+    divisions = {name: _division(by_case) for name, by_case in folds.items()}
+    for name, division in divisions.items():
+        first = next(iter(divisions))
+        if division != divisions[first]:
+            raise DifferentCases(
+                f"expected the same folds, found cases divided otherwise in {first} and {name}"
+            )
+
+
+def _division(folds: Mapping[str, int]) -> set[frozenset[str]]:
+    cases = defaultdict(set)
+    for name, fold in folds.items():
+        cases[fold].add(name)
+    return {frozenset(names) for names in cases.values()}
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -182,8 +206,8 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
     found, first = table(comparison), comparison.subjects[0].evaluation
     picture = png(architectures({one.name: one.evaluation.figures for one in comparison.subjects}))
     page = Page("Comparison", shared_facts(first), [found], warnings(first))
-    (out / "comparison.md").write_text(markdown(found))
-    (out / "comparison.csv").write_text(comma_separated(comparison), newline="")
-    (out / "comparison.json").write_text(comparison.model_dump_json(indent=1))
-    (out / "comparison.png").write_bytes(picture)
-    (out / "comparison.html").write_text(page.html({"Architectures compared": picture}))
+    write_whole(out / "comparison.md", markdown(found))
+    write_whole(out / "comparison.csv", comma_separated(comparison))
+    write_whole(out / "comparison.json", comparison.model_dump_json(indent=1))
+    write_whole(out / "comparison.png", picture)
+    write_whole(out / "comparison.html", page.html({"Architectures compared": picture}))

@@ -1,7 +1,6 @@
 """Opening what labels cases: a run, a network, an exported model, a service, kept predictions."""
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from training.data import Case
 from training.evaluation.decision import Cleaning, Space
 from training.evaluation.results import Subject
 from training.evaluation.service_predictor import ServicePredictor
+from training.files import sha256_of
 from training.predict import SLICES_AT_ONCE, NetworkPredictor, Prediction
 from training.run_folder import RunFolder, load_network
 
@@ -31,13 +31,15 @@ class NotAModel(ValueError):
 class Opened:
     """What labels a case, and all that is known of it.
 
-    `cleaning` is what an exported model asks for; `can_label` says which cases are to be had.
+    `cleaning` is what an exported model asks for; `can_label` says which cases are to be had;
+    `folds` names the fold that held each case out, where that is known.
     """
 
     subject: Subject
     predict: Callable[[Case], Prediction]
     cleaning: Cleaning | None = None
     can_label: Callable[[Case], bool] = lambda _: True
+    folds: Mapping[str, int] | None = None
 
 
 def open_predictor(model: str, space: Space, cleaned: bool = False, flips: bool = False) -> Opened:
@@ -77,7 +79,7 @@ def _open_onnx(path: Path) -> Opened:
     subject = Subject(
         name=f"{contract.name} {contract.version} ({contract.precision})",
         kind="onnx",
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
         configuration=contract.model_dump(mode="json"),
         trained_on=contract.training_data.volumes or None,
     )
@@ -135,7 +137,7 @@ def _open_network(path: Path, flips: bool) -> Opened:
     subject = Subject(
         name=f"{config.name} ({config.network.architecture}){' with flips' if flips else ''}",
         kind="network",
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
         configuration=config.model_dump(mode="json"),
         training_slices=folder.training_slices(),
         parameters=int(network.count_params()),
@@ -161,7 +163,7 @@ def _open_out_of_fold(path: Path) -> Opened:
         training_slices=config.training_slices,
         parameters=_parameters(folds),
     )
-    return Opened(subject, kept.prediction, can_label=kept.has)
+    return Opened(subject, kept.prediction, can_label=kept.has, folds=kept.folds())
 
 
 def _same_for_all(configs: Sequence[TrainingConfig], path: Path) -> TrainingConfig:
@@ -185,8 +187,3 @@ def _trained_on(folder: RunFolder, config: TrainingConfig) -> tuple[str, ...] | 
     names = set(folder.data()["cases"])
     same = [group for group in config.same_patient if names & set(group)]
     return tuple(sorted(names.union(*same)))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

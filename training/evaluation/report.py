@@ -11,6 +11,7 @@ from training.evaluation.decision import Cleaning
 from training.evaluation.lesions import FOUND_IOU, detection
 from training.evaluation.page import Page, Table, number, with_interval
 from training.evaluation.results import CaseMetrics, Conditions, Evaluation, StructureMetrics
+from training.files import write_whole
 
 JSON_NAME, CSV_NAME, HTML_NAME = "evaluation.json", "cases.csv", "report.html"
 FIGURES_NAME = "figures"
@@ -49,8 +50,8 @@ GROUP_TITLES = {
 def write_values(evaluation: Evaluation, out: Path) -> None:
     """All figures as JSON and, a row a case, as CSV."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / JSON_NAME).write_text(evaluation.model_dump_json(indent=1))
-    (out / CSV_NAME).write_text(cases_csv(evaluation), newline="")
+    write_whole(out / JSON_NAME, evaluation.model_dump_json(indent=1))
+    write_whole(out / CSV_NAME, cases_csv(evaluation))
 
 
 def write_page(evaluation: Evaluation, out: Path, pictures: Mapping[str, bytes]) -> None:
@@ -58,8 +59,9 @@ def write_page(evaluation: Evaluation, out: Path, pictures: Mapping[str, bytes])
     folder = out / FIGURES_NAME
     folder.mkdir(parents=True, exist_ok=True)
     for title, picture in pictures.items():
-        (folder / f"{title.lower().replace(' ', '-').replace(',', '')}.png").write_bytes(picture)
-    (out / HTML_NAME).write_text(page(evaluation).html(pictures))
+        name = title.lower().replace(" ", "-").replace(",", "")
+        write_whole(folder / f"{name}.png", picture)
+    write_whole(out / HTML_NAME, page(evaluation).html(pictures))
 
 
 def cases_csv(evaluation: Evaluation) -> str:
