@@ -45,7 +45,9 @@ class PipelineParameters(BaseModel):
         "window_lower_hu. 16-bit images need both.",
     )
     drop_liver_fragments: bool = Field(
-        True, description="Drop pieces of liver under 5 % of the largest, in volumes."
+        True,
+        description="Drop pieces of liver under 5 % of the largest, and all where that is under "
+        "1 mL, in volumes.",
     )
     drop_distant_tumor: bool = Field(
         True, description="Drop tumour farther than 5 mm from the filled liver, in volumes."

@@ -23,6 +23,11 @@ MIN_SLICES = 5
 FRAGMENT_SHARE = 0.05
 """Pieces of liver with tumour under this share of the largest are dropped."""
 
+MIN_LIVER_MM3 = 1000.0
+"""A volume whose largest piece of liver is smaller shows none: specks in a scan of another part of
+the body, or after the liver's removal, are no organ.
+"""
+
 MAX_TUMOR_DISTANCE_MM = 5.0
 """A tumour whose nearest voxel is farther than this from the filled liver is dropped."""
 
@@ -150,11 +155,11 @@ def components(mask: NDArray[np.bool_]) -> tuple[Pieces, NDArray[np.intp]]:
     return found, sizes
 
 
-def _drop_liver_fragments(labels: Labels, _: Grid) -> _Step:
+def _drop_liver_fragments(labels: Labels, grid: Grid) -> _Step:
     pieces = _Found.of(labels >= LIVER_LABEL, everything(labels))
-    if len(pieces.sizes) <= 2:
-        return _Step(labels)
-    dropped = pieces.sizes < FRAGMENT_SHARE * pieces.sizes[1:].max()
+    largest = pieces.sizes[1:].max(initial=0)
+    is_organ = grid.spacing_mm and largest * np.prod(grid.spacing_mm) >= MIN_LIVER_MM3
+    dropped = pieces.sizes < (FRAGMENT_SHARE * largest if is_organ else np.inf)
     return pieces.replaced(labels, dropped, np.zeros(len(dropped), dtype=np.uint8))
 
 

@@ -33,6 +33,19 @@ def test_small_fragments_of_liver_go() -> None:
     assert by_rule(removals)["liver_fragments"] == Removal("liver_fragments", True, None, 1, 50)
 
 
+def test_a_liver_of_specks_is_none() -> None:
+    """A largest piece under 1 mL, with all that lies beside it; 1 mL stays."""
+    for slices, kept in ((4, False), (5, True)):
+        labels = np.zeros((10, 60, 60), dtype=np.uint8)
+        labels[2 : 2 + slices, 5:15, 5:15] = 1
+        labels[2:4, 8:10, 8:10] = 2
+        labels[4:6, 40:44, 40:44] = 1
+        cleaned, removals = postprocess(labels, GRID, Rules(small_lesions=False))
+        assert np.array_equal(cleaned, labels if kept else np.zeros_like(labels))
+        removed = Removal("liver_fragments", True, None, 0 if kept else 2, 0 if kept else 432)
+        assert by_rule(removals)["liver_fragments"] == removed
+
+
 def test_corner_contact_keeps_a_fragment() -> None:
     """26-connected: a piece that touches by a corner belongs to the organ."""
     labels = liver_with((box((8, 9), (35, 36), (35, 36)), 1))

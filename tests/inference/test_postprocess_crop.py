@@ -29,9 +29,11 @@ def found(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return numbers, cc3d.statistics(numbers)["voxel_counts"]
 
 
-def plain_fragments(labels: np.ndarray, _: Grid) -> tuple[np.ndarray, int]:
+def plain_fragments(labels: np.ndarray, grid: Grid) -> tuple[np.ndarray, int]:
     numbers, sizes = found(labels >= 1)
-    dropped = sizes < 0.05 * sizes[1:].max(initial=0)
+    largest = sizes[1:].max(initial=0)
+    too_small = largest * np.prod(grid.spacing_mm) < 1000
+    dropped = np.full(len(sizes), True) if too_small else sizes < 0.05 * largest
     dropped[0] = False
     return np.where(dropped[numbers], 0, labels), int(dropped.sum())
 

@@ -156,8 +156,8 @@ def test_cleaning_is_the_services() -> None:
     labels[1:7, 2:8, 2:8] = 1
     labels[3, 4, 4] = 2
     labels[3, 11, 11] = 1
-    case = make_case("case", labels, spacing_mm=(2, 1, 1))
-    cleaned = settled(said(labels), case, Conditions(cleaning=Cleaning(min_lesion_mm3=3))).labels
+    case = make_case("case", labels, spacing_mm=(4, 2, 2))
+    cleaned = settled(said(labels), case, Conditions(cleaning=Cleaning(min_lesion_mm3=20))).labels
     assert cleaned[3, 4, 4] == 1
     assert cleaned[3, 11, 11] == 0
     kept = settled(said(labels), case, Conditions(cleaning=Cleaning(min_lesion_mm3=2))).labels
