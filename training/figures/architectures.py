@@ -35,6 +35,7 @@ def architectures(figures: Mapping[str, Figures]) -> Figure:
             )  # fmt: skip
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))  # no metric here is ever below 0
         axes.grid(axis="x", alpha=0.3)
         plain(axes, label, "", "Mean and 95 % interval over cases" if panel == 0 else "")
     return figure

@@ -136,11 +136,12 @@ def reliability(found: Calibration) -> Figure:
     plain(upper, "", "part that is tumour", f"Tumour probability (expected error {error})")
     upper.set_ylim(-0.02, 1.02)
     upper.legend(frameon=False)
-    width = 1 / len(found.bins)
-    lower.bar(
-        (np.arange(len(found.bins)) + 0.5) * width, [item.voxels for item in found.bins],
-        width * 0.9, color="0.7",
+    # Marks and no bars: a logarithmic scale has no 0 from which a bar could rise.
+    lower.plot(
+        [item.mean_probability for item in given], [item.voxels for item in given],
+        "o", color="0.4",
     )  # fmt: skip
     lower.set_yscale("log")
+    lower.grid(axis="y", alpha=0.3)
     plain(lower, "tumour probability given, voxels of the reference's liver", "voxels", "")
     return figure
