@@ -13,7 +13,7 @@ from training.augment import Warp, change_intensity, draw_crop
 from training.config import TrainingConfig
 from training.context import Surroundings, is_alone
 from training.data import LabelledSlice
-from training.drawn_lesions import change_lesion_contrast, draw_lesions
+from training.drawn_livers import change_lesion_contrast, draw_lesions, shift_organ
 from training.grid import to_grid
 
 CLASSES = 3
@@ -115,7 +115,7 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
         image = to_grid(warp.apply(image), config.grid)
         labels = _labels(to_grid(warp.apply(structures), config.grid))
         if is_alone(image):  # neighbours would not show what is changed here
-            image, labels = self._with_other_lesions(item, image, labels, rng)
+            image, labels = self._with_another_liver(item, image, labels, rng)
         image = change_intensity(image, rng, augment)
         classes = np.eye(CLASSES, dtype=np.float32)[labels]
         if self.epoch < config.crop_epochs:
@@ -123,7 +123,7 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
             image, classes = image[window], classes[window]
         return image, classes
 
-    def _with_other_lesions(
+    def _with_another_liver(
         self,
         item: LabelledSlice,
         image: NDArray[np.float32],
@@ -134,6 +134,7 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
         plane = change_lesion_contrast(image[..., 0], labels, rng, augment.lesion_contrast)
         if not item.tumor_px and item.liver_px and rng.random() < drawn.probability:
             plane, labels = draw_lesions(plane, labels, rng, drawn)
+        plane = shift_organ(plane, labels, rng, augment.organ_shift)
         return np.repeat(plane[..., None], image.shape[-1], axis=-1), labels
 
 

@@ -83,6 +83,9 @@ class AugmentConfig(_Frozen):
     lesion_contrast: float = Field(
         0.0, ge=0, description="how far lesions leave the liver's grey: 1 minus this to 1 plus this"
     )
+    organ_shift: float = Field(
+        0.0, ge=0, description="largest shift of the liver's grey, lesions too, in window widths"
+    )
     synthetic_lesions: SyntheticLesionConfig = SyntheticLesionConfig()
 
 

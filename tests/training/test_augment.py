@@ -1,12 +1,13 @@
 """Image and labels are changed together, and what is drawn is labelled."""
 
+import cv2
 import numpy as np
 import pytest
 
 from service.phantom import Phantom
 from training.augment import Warp, change_intensity, draw_crop
 from training.config import AugmentConfig, SyntheticLesionConfig
-from training.drawn_lesions import change_lesion_contrast, draw_lesions
+from training.drawn_livers import change_lesion_contrast, draw_lesions, shift_organ
 
 EVERYTHING = AugmentConfig(
     rotation_deg=30, scale=(0.6, 1.6), flip_left_right=0.5, flip_front_back=0.5, elastic=0.02
@@ -87,6 +88,25 @@ def test_lesions_change_their_contrast_and_nothing_else(
     assert changed[64, 79] != pytest.approx(0.4, abs=1e-3)
     assert np.array_equal(changed[labels == 0], image[labels == 0])
     assert changed[64, 30] == image[64, 30]
+
+
+def test_organ_changes_its_grey_and_nothing_else(
+    slice_with_lesion: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """In about every other sample, both ways, as far as asked; a lesion keeps its contrast."""
+    image, labels = slice_with_lesion
+    away = cv2.dilate((labels > 0).astype(np.uint8), np.ones((13, 13))) == 0
+    inside = cv2.erode((labels == 1).astype(np.uint8), np.ones((9, 9))) == 1
+    shifts = []
+    for seed in range(200):
+        shifted = shift_organ(image, labels, np.random.default_rng(seed), 0.2)
+        assert np.array_equal(shifted[away], image[away])
+        shifts.append(float((shifted - image)[inside].mean()))
+    assert 70 < sum(shift == 0 for shift in shifts) < 130
+    assert -0.2 <= min(shifts) < -0.15
+    assert 0.15 < max(shifts) <= 0.2
+    assert shift_organ(image, labels, np.random.default_rng(1), 0) is image
+    assert shift_organ(image, np.zeros_like(labels), np.random.default_rng(1), 0.2) is image
 
 
 def test_contrast_needs_both_structures(slice_with_lesion: tuple[np.ndarray, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Lesions that no patient had: other greys for those that are there, and new ones.
+"""Livers and lesions that no patient had: other greys for those that are there, and new lesions.
 
 Three volumes hold most tumour pixels of the training data, so a network sees few kinds of lesions.
 Drawn ones can teach as real ones do: Hu et al., CVPR 2023 (there in 3D, here in slices).
@@ -29,6 +29,20 @@ def change_lesion_contrast(
     change = np.float32(rng.uniform(-most, most) * difference)
     soft = cv2.GaussianBlur(tumor.astype(np.float32), (0, 0), 1.0)
     return np.asarray(np.clip(image + change * soft, 0, 1), dtype=np.float32)
+
+
+def shift_organ(image: Image, labels: Labels, rng: np.random.Generator, most: float) -> Image:
+    """Make the liver with its lesions darker, as fat does, or brighter, to the window's ends.
+
+    `image`: window units [rows, columns]; `labels`: [rows, columns]. Every other sample stays as it
+    is. What is around the organ keeps its grey, so that "bright" or "uniform" is no sign of tumour.
+    """
+    organ = labels > 0
+    if not most or not organ.any() or rng.random() < 0.5:
+        return image
+    soft = cv2.GaussianBlur(organ.astype(np.float32), (0, 0), 1.0)
+    shift = np.float32(rng.uniform(-most, most))
+    return np.asarray(np.clip(image + shift * soft, 0, 1), dtype=np.float32)
 
 
 def draw_lesions(
