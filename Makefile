@@ -23,7 +23,8 @@ serve: $(SERVE)/$(DEVICE)
 	$(SERVE)/bin/python -m service serve
 
 test: $(DEV)/installed
-	$(DEV)/bin/python -m pytest
+	$(DEV)/bin/python -m pytest -m "not alone" --numprocesses 2 --dist loadscope
+	$(DEV)/bin/python -m pytest -m alone
 
 lint: $(DEV)/installed
 	$(DEV)/bin/python -m ruff check .

@@ -25,6 +25,8 @@ from service.api.app import create_app
 from service.phantom import Phantom
 from service.settings import Settings
 
+pytestmark = pytest.mark.alone  # slow by the second: another test must not be in the way
+
 
 def app(folder: Path, model: FakeSegmenter | None = None, **settings: object) -> FastAPI:
     return create_app(

@@ -274,11 +274,11 @@ def test_a_full_disk_leaves_the_settings(
     folder.claim(tiny_config(), phantoms)
     folder.log_path.write_text("epoch,loss\n0,0.5\n")
 
-    def full(self: Path, data: str) -> int:
+    def full(self: Path, data: bytes) -> int:
         self.open("w").close()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     folder.claim(tiny_config(), phantoms)
     with pytest.raises(OSError, match="No space left"):
         folder.cut_log(0)
