@@ -18,6 +18,7 @@ EncoderWeights = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or gpu")]
 DeviceCount = Annotated[int, typer.Option(min=1, help="devices of that kind that share each batch")]
+Workers = Annotated[int, typer.Option(min=1, help="threads that make batches; all give the same")]
 
 Model = Annotated[
     str, typer.Argument(help="run, cross-validation, .keras, .onnx, or a service's http address")
@@ -76,6 +77,9 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="folder of the run; an unfinished run goes on")],
     split: Annotated[str, typer.Option(help="train on the cases of this split, or `all`")] = "all",
+    hold_out: Annotated[
+        list[str] | None, typer.Option(help="cases to leave out and look at, by name")
+    ] = None,
     encoder_weights: EncoderWeights = None,
     first_weights: Annotated[
         Path | None, typer.Option(help="an earlier run's model.keras to start from")
@@ -83,23 +87,33 @@ def train(
     prepared: Prepared = PREPARED,
     device: Device = "auto",
     device_count: DeviceCount = 1,
+    workers: Workers = 1,
 ) -> None:
     """Train one network."""
     from training.config import TrainingConfig
     from training.data import open_dataset
     from training.folds import check_apart, patients_of
     from training.parallel import Devices
+    from training.run_folder import Start
     from training.train import train as run
 
     with _plain_errors():
         devices = Devices.asked(device, device_count)
         settings = TrainingConfig.read(config)
         cases, held_out = open_dataset(data, prepared), None
+        patients = patients_of(cases.cases, settings.same_patient)
+        if split != "all" and hold_out:
+            raise ValueError("expected --split or --hold-out, found both")
         if split != "all":
-            patients = patients_of(cases.cases, settings.same_patient)
             cases, held_out = cases.split(split), cases.without_split(split)
+        elif hold_out:
+            cases, held_out = cases.without(hold_out), cases.only(hold_out)
+        if held_out is not None:
             check_apart(cases, held_out, patients)
-        run(settings, cases, out, encoder_weights, first_weights, held_out, devices)
+        elif settings.validation.every_epochs:
+            typer.echo("no case is held out: [validation] looks at nothing")
+        start = Start(encoder_weights, first_weights)
+        run(settings, cases, out, start, held_out, devices, workers=workers)
 
 
 @app.command()
@@ -113,19 +127,22 @@ def crossval(
     prepared: Prepared = PREPARED,
     device: Device = "auto",
     device_count: DeviceCount = 1,
+    workers: Workers = 1,
 ) -> None:
     """Train one network a fold, and keep what each says of the cases that it never saw."""
     from training.config import TrainingConfig
     from training.crossval import cross_validate
     from training.data import open_dataset
     from training.parallel import Devices
+    from training.run_folder import Start
 
     with _plain_errors():
         devices = Devices.asked(device, device_count)
         settings = TrainingConfig.read(config)
         cases = open_dataset(data, prepared)
+        start = Start(encoder_weights)
         cross_validate(
-            settings, cases, out, folds, only or (), encoder_weights, devices, typer.echo
+            settings, cases, out, folds, only or (), start, devices, typer.echo, workers=workers
         )
 
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from service.volume import HounsfieldWindow
 
 Architecture = Literal["resnet50_unet", "resnet50_fpn", "unet", "unet++"]
-Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+Precision = Literal["float32", "mixed_bfloat16"]
+_MOST_STAGES = 6  # sides are multiples of 32, which can be halved five times
 Factor = Annotated[float, Field(gt=0)]
 
 
@@ -33,7 +34,9 @@ class NeighbourConfig(_Frozen):
     """The slices beside the labelled one, for a network that sees more than one."""
 
     step: int = Field(1, ge=1, description="numbers from one to the next when a case is labelled")
-    learning_steps: tuple[int, ...] = Field((1,), min_length=1, description="drawn in training")
+    learning_steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1,), min_length=1, description="drawn in training"
+    )
     alone: float = Field(
         0.5, ge=0, le=1, description="part of samples whose neighbours are the slice itself"
     )
@@ -144,6 +147,17 @@ class TrainingConfig(_Frozen):
     def _sees_both_sides(self) -> "TrainingConfig":
         if self.network.context % 2 == 0:
             raise ValueError("network.context must be odd: as many neighbours on either side")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_network(self) -> "TrainingConfig":
+        network = self.network
+        if network.architecture in ("unet", "unet++") and len(network.filters) > _MOST_STAGES:
+            raise ValueError(f"network.filters: at most {_MOST_STAGES} stages halve the grid")
+        if network.architecture == "resnet50_fpn" and network.deep_supervision:
+            raise ValueError("network.deep_supervision: a resnet50_fpn has no coarser scores")
+        if self.crop_epochs and self.crop > self.grid:
+            raise ValueError("crop must not be above the grid")
         return self
 
     @model_validator(mode="after")

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.batches import SliceBatches
 from training.config import TrainingConfig
 from training.context import case_as_seen
 from training.data import Case, Dataset
 from training.folds import Fold, check_apart, make_folds, patients_of
 from training.parallel import Devices
 from training.predict import NetworkPredictor, Prediction
-from training.run_folder import RunFolder, claim, claim_settings, load_network
-from training.train import train
+from training.run_folder import AT_RANDOM, RunFolder, Start, claim, claim_settings, load_network
+from training.train import check_start, train
 
 
 @dataclass(frozen=True)
@@ -81,26 +82,31 @@ def cross_validate(
     out: Path,
     folds: int,
     only: Sequence[int] = (),
-    encoder_weights: Path | None = None,
+    start: Start = AT_RANDOM,
     devices: Devices | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    *,
+    workers: int = 1,
 ) -> OutOfFold:
     """Train a network for each fold (or those of `only`) and keep what it says of its cases.
 
     What is done already is not done again: an unfinished fold goes on after its last epoch.
     Held-out cases may be looked at while a fold learns, but choose nothing. Raises ValueError for
-    folds that cannot be made, and `AnotherRun` where `out` holds other ones.
+    folds that cannot be made or trained on, with nothing written, and `AnotherRun` where `out`
+    holds other ones.
     """
     patients = patients_of(data.cases, config.same_patient)
     kept, made = OutOfFold(out), make_folds(data, patients, folds)
     unknown = sorted(set(only) - set(range(folds)))
     if unknown:
         raise ValueError(f"expected folds 0 to {folds - 1}, found {unknown}")
-    kept.claim(config, made)
-    for fold in made:
-        if only and fold.number not in only:
-            continue
+    chosen = [fold for fold in made if not only or fold.number in only]
+    check_start(config, start)
+    for fold in chosen:
+        SliceBatches(fold.training.slices, config)  # raises for a kind of slice that it lacks
         check_apart(fold.training, fold.held_out, patients)
+    kept.claim(config, made)
+    for fold in chosen:
         tell(_sentence(fold, folds))
         if not kept.fold(fold.number).finished:
             kept.forget(fold)
@@ -108,10 +114,11 @@ def cross_validate(
             config,
             fold.training,
             kept.fold(fold.number).path,
-            encoder_weights,
+            start,
             held_out=fold.held_out,
             devices=devices,
             choose=False,
+            workers=workers,
         )
         _predict(config, fold, kept)
     return kept

@@ -27,6 +27,10 @@ class RunGoesOn(ValueError):
     """Another process is at work in the folder."""
 
 
+class UnknownStart(ValueError):
+    """Weights to start from of which nobody knows what they learned from."""
+
+
 class DamagedNetwork(ValueError):
     """A file that holds no whole network."""
 
@@ -56,11 +60,51 @@ def claim_settings(path: Path, config: TrainingConfig) -> None:
     _check_same(found, facts, path.parent, "configuration")
 
 
+def _names(data: Dataset) -> list[str]:
+    return sorted(case.name for case in data.cases)
+
+
 def _check_same(found: dict[str, Any], facts: dict[str, Any], folder: Path, what: str) -> None:
     if found != facts:
         keys = sorted(facts.keys() | found.keys())
         other = ", ".join(key for key in keys if facts.get(key) != found.get(key))
         raise AnotherRun(f"{folder}: expected a run of this {what}, found another ({other})")
+
+
+@dataclass(frozen=True)
+class Start:
+    """The files that a network starts from; without any it starts at random.
+
+    `encoder` holds ImageNet weights of a ResNet-50, `network` is an earlier run's `model.keras`.
+    """
+
+    encoder: Path | None = None
+    network: Path | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What the files are, and what the earlier run had seen.
+
+        Raises `UnknownStart` where no run lies beside `network`: its cases would pass for new ones.
+        """
+        facts: dict[str, Any] = {
+            "encoder_weights_sha256": self.encoder and sha256_of(self.encoder),
+            "first_weights_sha256": self.network and sha256_of(self.network),
+        }
+        if self.network is None:
+            return facts
+        earlier = RunFolder(self.network.parent)
+        if not (earlier.data_path.exists() and earlier.config_path.exists()):
+            raise UnknownStart(
+                f"expected {earlier.data_path.name} and {earlier.config_path.name} beside "
+                f"{self.network.name}, to know what it learned from, found not both"
+            )
+        return facts | {
+            "known_before": list(earlier.known_cases()),
+            "slices_before": earlier.training_slices(),
+        }
+
+
+AT_RANDOM = Start()
 
 
 @dataclass(frozen=True)
@@ -103,22 +147,32 @@ class RunFolder:
     def finished(self) -> bool:
         return self.model_path.exists()
 
+    @property
+    def start_path(self) -> Path:
+        return self.path / "start.json"
+
     def claim(
         self,
         config: TrainingConfig,
         data: Dataset,
-        encoder_weights: Path | None = None,
-        first_weights: Path | None = None,
+        start: Start = AT_RANDOM,
+        chosen_on: Dataset | None = None,
     ) -> None:
-        """Note what this run is. Raises `AnotherRun` where the folder holds another one."""
-        cases = sorted(case.name for case in data.cases)
-        facts = {"sha256": data.sha256, "cases": cases, "slices": len(data.slices)}
-        weights = {"encoder_weights": encoder_weights, "first_weights": first_weights}
-        start = {f"{what}_sha256": path and sha256_of(path) for what, path in weights.items()}
+        """Note what this run is; `chosen_on` are cases that choose its network.
+
+        Raises `AnotherRun` where the folder holds another one, and `UnknownStart`.
+        """
+        facts = {
+            "sha256": data.sha256,
+            "cases": _names(data),
+            "slices": len(data.slices),
+            "chosen_on": _names(chosen_on) if chosen_on else [],
+        }
+        began = start.facts()
         self.path.mkdir(parents=True, exist_ok=True)
         claim_settings(self.config_path, config)
         claim(self.data_path, facts, "training data")
-        claim(self.path / "start.json", start, "start")
+        claim(self.start_path, began, "start")
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -132,12 +186,28 @@ class RunFolder:
                 raise RunGoesOn(found) from None
             yield
 
+    def known_cases(self) -> tuple[str, ...]:
+        """Names of all cases that had a part in the network: those that it learned from, those that
+        chose it, and the same of the runs that it started from.
+
+        Raises FileNotFoundError where the folder holds no run.
+        """
+        facts, began = self.data(), self._start()
+        known = {*facts["cases"], *facts.get("chosen_on", ()), *began.get("known_before", ())}
+        return tuple(sorted(known))
+
+    def _start(self) -> dict[str, Any]:
+        if not self.start_path.exists():
+            return {}
+        facts: dict[str, Any] = json.loads(self.start_path.read_text())
+        return facts
+
     def config(self) -> TrainingConfig:
         """Raises FileNotFoundError where the folder holds no run."""
         return TrainingConfig.model_validate_json(self.config_path.read_text())
 
     def data(self) -> dict[str, Any]:
-        """`sha256`, `cases` and `slices` of what the run was trained on."""
+        """`sha256`, `cases` and `slices` of what the run was trained on, and `chosen_on`."""
         facts: dict[str, Any] = json.loads(self.data_path.read_text())
         return facts
 
@@ -157,13 +227,15 @@ class RunFolder:
             writer.writerow(values)
 
     def training_slices(self) -> int:
-        """Slices, or crops, that the run has seen: fewer than planned where it stopped early.
+        """Slices, or crops, that the network has seen, with those of the runs that it started from:
+        fewer than planned where it stopped early.
 
         Without a log those planned. Raises FileNotFoundError where the folder holds no run.
         """
         config = self.config()
         epochs = len({line["epoch"] for line in self.logged()}) or config.epochs
-        return config.training_slices // config.epochs * epochs
+        before: int = self._start().get("slices_before", 0)
+        return before + config.training_slices // config.epochs * epochs
 
     def cut_log(self, epochs: int) -> None:
         """Forget what was logged after so many epochs: a run stopped between the line of an epoch

@@ -13,7 +13,7 @@ from training.data import Dataset
 from training.losses import CrossEntropyAndOverlap
 from training.network import build_network, finest
 from training.parallel import Devices
-from training.run_folder import RunFolder, load_network
+from training.run_folder import AT_RANDOM, RunFolder, Start, load_network
 from training.validate import Looks, averaged_weights
 from training.watch import Watch
 
@@ -29,32 +29,34 @@ def train(
     config: TrainingConfig,
     data: Dataset,
     out: Path,
-    encoder_weights: Path | None = None,
-    first_weights: Path | None = None,
+    start: Start = AT_RANDOM,
     held_out: Dataset | None = None,
     devices: Devices | None = None,
     *,
     choose: bool = True,
+    workers: int = 1,
 ) -> None:
     """Train on `data` and leave the network in `out`; does nothing where it is there already.
 
-    The network starts from `first_weights` (an earlier run's `model.keras`), else with its encoder
-    from `encoder_weights`, else at random. An unfinished run in `out` goes on after its last
-    complete epoch, as if it had never stopped. `held_out` is looked at as the configuration says.
-    `choose` says whether these looks choose the network and the run's end, or are only told.
-    Raises `AnotherRun` where `out` holds a run of other settings, data or start, `RunGoesOn` where
-    another process trains there, and `Diverged`.
+    An unfinished run in `out` goes on after its last complete epoch, as if it had never stopped.
+    `held_out` is looked at as the configuration says. `choose` says whether these looks choose the
+    network and the run's end, or are only told. `workers` threads make the batches; the result does
+    not depend on their number. Raises ValueError for what cannot be trained, with nothing written;
+    `AnotherRun` where `out` holds a run of other settings, data or start; `RunGoesOn` where another
+    process trains there; and `Diverged`.
     """
     folder, devices = RunFolder(out), devices or Devices.one()
-    batches = SliceBatches(data.slices, config)
+    batches = SliceBatches(data.slices, config, workers)
+    check_start(config, start)
+    chooses = choose and config.validation.every_epochs > 0
     with folder.alone():
-        folder.claim(config, data, encoder_weights, first_weights)
+        folder.claim(config, data, start, held_out if chooses else None)
         if folder.finished:
             return
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(config.precision)
         with devices.scope():
-            model = _resume(folder, config) or _start(config, encoder_weights, first_weights)
+            model = _resume(folder, config) or _start(config, start)
         first_epoch = int(model.optimizer.iterations) // config.steps_per_epoch
         folder.cut_log(first_epoch)
         looks = Looks(config, folder, held_out, choose)
@@ -88,12 +90,20 @@ def _learn(
             folder.save(model, folder.checkpoint_path)
 
 
-def _start(
-    config: TrainingConfig, encoder_weights: Path | None, first_weights: Path | None
-) -> keras.Model:
-    model = build_network(config.network, None, CLASSES, encoder_weights)
-    if first_weights is not None:
-        _take_weights(model, first_weights)
+def check_start(config: TrainingConfig, start: Start) -> None:
+    """Raises ValueError where the network cannot be built, or not with these weights."""
+    _built(config, start)
+
+
+def _built(config: TrainingConfig, start: Start) -> keras.Model:
+    model = build_network(config.network, None, CLASSES, start.encoder)
+    if start.network is not None:
+        _take_weights(model, start.network)
+    return model
+
+
+def _start(config: TrainingConfig, start: Start) -> keras.Model:
+    model = _built(config, start)
     outputs = len(model.outputs)
     model.compile(
         optimizer=_optimizer(config),

@@ -56,7 +56,11 @@ def test_files_that_extend_in_a_circle_are_refused(tmp_path: Path) -> None:
         {"network": {"architecture": "transformer"}},
         {"validation": {"patience": 2}},
         {"augment": {"scale": (0, 1)}},
-        {"precision": "float23"},
+        {"precision": "mixed_float16"},
+        {"neighbours": {"learning_steps": [2, 0]}},
+        {"network": {"architecture": "unet", "filters": (2,) * 7}},
+        {"network": {"architecture": "resnet50_fpn", "filters": (8, 8), "deep_supervision": True}},
+        {"crop": 96, "crop_epochs": 1},
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, object]) -> None:

@@ -13,11 +13,19 @@ from tiny_training import tiny_config
 from training.batches import EmptyKind
 from training.config import TrainingConfig
 from training.context import case_as_seen
+from training.crossval import cross_validate
 from training.data import Dataset
 from training.network import build_network
 from training.parallel import Devices
 from training.predict import NetworkPredictor
-from training.run_folder import AnotherRun, DamagedNetwork, RunFolder, RunGoesOn
+from training.run_folder import (
+    AnotherRun,
+    DamagedNetwork,
+    RunFolder,
+    RunGoesOn,
+    Start,
+    UnknownStart,
+)
 from training.train import Diverged, train
 from training.watch import Watch
 
@@ -125,7 +133,7 @@ def test_first_weights_are_those_of_the_same_network(tmp_path: Path, phantoms: D
     train(config, phantoms, tmp_path / "first")
     first = RunFolder(tmp_path / "first").model_path
     slow = {"learning_rate": 1e-12, "warmup_steps": 0, "weight_decay": 0}
-    train(tiny_config(epochs=1, optimizer=slow), phantoms, tmp_path / "next", first_weights=first)
+    train(tiny_config(epochs=1, optimizer=slow), phantoms, tmp_path / "next", Start(network=first))
     kernels = [weight for weight in weights(tmp_path / "first") if weight.ndim == 4]
     for one, other in zip(
         kernels, [w for w in weights(tmp_path / "next") if w.ndim == 4], strict=True
@@ -133,7 +141,7 @@ def test_first_weights_are_those_of_the_same_network(tmp_path: Path, phantoms: D
         assert np.allclose(one, other, atol=1e-6)
     wider = tiny_config(network={"architecture": "unet", "filters": (16, 8, 4)})
     with pytest.raises(ValueError, match="expected weights of a unet of this size, found unet"):
-        train(wider, phantoms, tmp_path / "wider", first_weights=first)
+        train(wider, phantoms, tmp_path / "wider", Start(network=first))
 
 
 def test_deep_supervision_starts_from_what_it_left(tmp_path: Path, phantoms: Dataset) -> None:
@@ -142,7 +150,7 @@ def test_deep_supervision_starts_from_what_it_left(tmp_path: Path, phantoms: Dat
     config = tiny_config(epochs=1, network=supervised)
     train(config, phantoms, tmp_path / "first")
     first = RunFolder(tmp_path / "first").model_path
-    train(config, phantoms, tmp_path / "next", first_weights=first)
+    train(config, phantoms, tmp_path / "next", Start(network=first))
     assert RunFolder(tmp_path / "next").finished
 
 
@@ -152,11 +160,48 @@ def test_a_run_of_another_start_is_refused(tmp_path: Path, phantoms: Dataset) ->
     weights = [tmp_path / name for name in ("a.h5", "same.h5", "b.h5")]
     for path, content in zip(weights, (b"a", b"a", b"b"), strict=True):
         path.write_bytes(content)
-    folder.claim(config, phantoms, first_weights=weights[0])
-    folder.claim(config, phantoms, first_weights=weights[1])
+    folder.claim(config, phantoms, Start(weights[0]))
+    folder.claim(config, phantoms, Start(weights[1]))
     for other in (weights[2], None):
-        with pytest.raises(AnotherRun, match=r"of this start, .* \(first_weights_sha256\)"):
-            folder.claim(config, phantoms, first_weights=other)
+        with pytest.raises(AnotherRun, match=r"of this start, .* \(encoder_weights_sha256\)"):
+            folder.claim(config, phantoms, Start(other))
+
+
+def test_what_a_network_started_from_stays_known(tmp_path: Path, phantoms: Dataset) -> None:
+    """Cases that an earlier run learned from or was chosen on are no new ones to the next."""
+    earlier, later = RunFolder(tmp_path / "earlier"), RunFolder(tmp_path / "later")
+    looking = tiny_config(epochs=1, validation={"every_epochs": 1})
+    train(looking, phantoms.only({"volume-0"}), earlier.path, held_out=phantoms.only({"volume-1"}))
+    assert earlier.known_cases() == ("volume-0", "volume-1")
+    start = Start(network=earlier.model_path)
+    train(tiny_config(epochs=1), phantoms.only({"volume-2"}), later.path, start)
+    assert later.known_cases() == ("volume-0", "volume-1", "volume-2")
+    assert later.data()["cases"] == ["volume-2"]
+    assert later.training_slices() == 2 * earlier.training_slices() == 8
+    earlier.data_path.unlink()
+    with pytest.raises(UnknownStart, match=r"expected data\.json and config\.json beside model"):
+        later.claim(tiny_config(epochs=1), phantoms.only({"volume-2"}), start)
+
+
+def test_looks_that_choose_nothing_leave_cases_unknown(tmp_path: Path, phantoms: Dataset) -> None:
+    """A fold looks at the cases that it is measured on, and none of its weights depend on them."""
+    looking = tiny_config(epochs=1, validation={"every_epochs": 1})
+    others = phantoms.only({"volume-1"})
+    train(looking, phantoms.only({"volume-0"}), tmp_path, held_out=others, choose=False)
+    assert RunFolder(tmp_path).known_cases() == ("volume-0",)
+
+
+def test_a_start_that_fails_leaves_no_run(tmp_path: Path, phantoms: Dataset) -> None:
+    """The mended command finds an empty folder."""
+    encoder = tmp_path / "encoder.weights.h5"
+    encoder.write_bytes(b"")
+    for run in (
+        lambda: train(tiny_config(), phantoms, tmp_path / "run", Start(encoder)),
+        lambda: cross_validate(tiny_config(), phantoms, tmp_path / "cv", 2, start=Start(encoder)),
+    ):
+        with pytest.raises(ValueError, match="without ResNet-50"):
+            run()
+    assert not any(path.name.endswith(".json") for path in tmp_path.rglob("*"))
 
 
 def test_a_run_from_before_a_setting_came_up_goes_on(tmp_path: Path, phantoms: Dataset) -> None:

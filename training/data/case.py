@@ -102,6 +102,11 @@ class Dataset:
             raise ValueError(f"expected names of cases, found {', '.join(sorted(unknown))}")
         return Dataset(tuple(case for case in self.cases if case.name in names))
 
+    def without(self, names: Collection[str]) -> "Dataset":
+        """The others. Raises ValueError for a name that there is not."""
+        left = {case.name for case in self.only(names).cases}
+        return Dataset(tuple(case for case in self.cases if case.name not in left))
+
     def split(self, split: str) -> "Dataset":
         """The cases of one suggested split. Raises ValueError where there are none."""
         cases = tuple(case for case in self.cases if case.split == split)

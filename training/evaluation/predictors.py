@@ -184,6 +184,6 @@ def _trained_on(folder: RunFolder, config: TrainingConfig) -> tuple[str, ...] | 
     """Also other cases of the same patients: to the network they are no strangers."""
     if not folder.data_path.exists():
         return None
-    names = set(folder.data()["cases"])
+    names = set(folder.known_cases())
     same = [group for group in config.same_patient if names & set(group)]
     return tuple(sorted(names.union(*same)))
