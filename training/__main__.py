@@ -154,10 +154,13 @@ def evaluate(
     split: Split = "all",
     decision: DecisionFile = None,
     rules: Annotated[
-        bool, typer.Option("--rules", help="the service's rules after an exported model")
+        bool, typer.Option("--rules", help="the service's rules after the model")
     ] = False,
     flips: Annotated[
         bool, typer.Option("--flips", help="a network also sees mirrored slices")
+    ] = False,
+    unseen: Annotated[
+        bool, typer.Option("--unseen", help="only cases that the model did not learn from")
     ] = False,
     compat: Annotated[str, typer.Option(help="paper, or codalab for published tables")] = "paper",
     assume_spacing: AssumeSpacing = None,
@@ -169,7 +172,17 @@ def evaluate(
     with _plain_errors():
         typer.echo(
             evaluate_model(
-                model, data, out, prepared, split, decision, rules, flips, compat, assume_spacing
+                model,
+                data,
+                out,
+                prepared,
+                split,
+                decision,
+                rules,
+                flips,
+                compat,
+                assume_spacing,
+                unseen,
             )
         )
 

@@ -8,8 +8,9 @@ from typing import Any
 from rich.progress import track
 
 from service.volume import HounsfieldWindow
+from training.config import TrainingConfig
 from training.data import Case, Dataset, open_dataset
-from training.evaluation.compare import compare, markdown, table, write_comparison
+from training.evaluation.compare import compare, markdown, table, unseen_cases, write_comparison
 from training.evaluation.decision import Cleaning, Decision, Space, Spacing
 from training.evaluation.evaluate import evaluate, predictions, settled
 from training.evaluation.page import number, with_interval
@@ -24,11 +25,9 @@ from training.figures.evaluation import evaluation_pictures
 from training.figures.samples import augmentation_samples
 from training.figures.style import png
 from training.files import write_whole
+from training.folds import patients_of
 from training.predict import Prediction
 from training.run_folder import RunFolder
-
-WINDOW = HounsfieldWindow(lower_hu=-40, upper_hu=160)
-"""For pictures of a service, which does not tell its own; the usual one for the liver."""
 
 
 def evaluate_model(
@@ -42,6 +41,7 @@ def evaluate_model(
     flips: bool = False,
     compat: str = "paper",
     assume_spacing: str | None = None,
+    unseen: bool = False,
 ) -> str:
     """Evaluate, write the report, and say the main figures. Raises ValueError for what is wrong."""
     every = open_dataset(data, prepared)
@@ -49,9 +49,11 @@ def evaluate_model(
     opened = open_predictor(model, space, cleaned=rules, flips=flips)
     conditions = _conditions(opened, space, decision, rules, compat)
     wanted = every if split == "all" else every.split(split)
+    if unseen:
+        wanted = Dataset(unseen_cases(opened, wanted))
     cases = Dataset(tuple(case for case in wanted.cases if opened.can_label(case)))
     if not cases.cases:
-        raise NotAModel(f"{model}: expected predictions of these cases, found none")
+        raise NotAModel(f"{model}: expected cases to label, found none")
     shown = track(cases.cases, description=opened.subject.name)
     found = evaluate(predictions(opened.predict, shown, conditions), opened.subject, conditions)
 
@@ -59,7 +61,9 @@ def evaluate_model(
         return settled(opened.predict(case), case, conditions)
 
     write_values(found, out)  # first, so that no later trouble loses them
-    write_page(found, out, evaluation_pictures(found, cases, again, _window(opened.subject)))
+    logs = {name: run.logged() for name, run in opened.runs.items()}
+    pictures = evaluation_pictures(found, cases, again, _window(opened.subject), logs)
+    write_page(found, out, pictures)
     left = len(wanted.cases) - len(cases.cases)
     return main_figures(found) + (f"\n{left} case(s) without a prediction" if left else "")
 
@@ -80,7 +84,9 @@ def tune_decision(
     def twice() -> Iterable[tuple[Case, Prediction]]:
         return ((case, opened.predict(case)) for case in track(cases, description="tuning"))
 
-    found = tune(twice, space)
+    config = TrainingConfig.model_validate(opened.subject.configuration)
+    patients = patients_of(every.cases, config.same_patient)
+    found = tune(twice, space, patients)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, found.chosen.decision.model_dump_json(indent=1))
     write_whole(out.with_suffix(".attempts.json"), found.model_dump_json(indent=1))
@@ -149,6 +155,7 @@ def main_figures(found: Evaluation) -> str:
 
 def _tuned(found: Tuning) -> str:
     chosen, decision = found.chosen, found.chosen.decision
+    worth = decision.chosen.left_out_tumor_dice if decision.chosen else None
     plain = next(
         one for one in found.attempts
         if one.decision.thresholds.tumor == 0.5 and one.decision.cleaning == Cleaning()
@@ -156,7 +163,7 @@ def _tuned(found: Tuning) -> str:
     return (
         f"liver {decision.thresholds.liver:g}, tumour {decision.thresholds.tumor:g}, lesions from "
         f"{decision.cleaning.min_lesion_mm3:g} mm3 or {decision.cleaning.min_lesion_px} voxels: "
-        f"tumour Dice {chosen.tumor_dice:.4f}, left out {number(found.left_out_dice)}, "
+        f"tumour Dice {chosen.tumor_dice:.4f}, left out {number(worth)}, "
         f"false lesions {number(chosen.false_lesions, 2)} (0.5 and every lesion: "
         f"{plain.tumor_dice:.4f}, {number(plain.false_lesions, 2)})"
     )
@@ -179,7 +186,7 @@ def _conditions(
     }
     if decision is not None:
         read = Decision.read(decision)
-        return Conditions(**facts, thresholds=read.thresholds, cleaning=read.cleaning)
+        return Conditions(**facts, **dict(read))
     if not rules:
         return Conditions(**facts)
     if opened.subject.kind == "service":
@@ -216,6 +223,5 @@ def _pairs(named: Sequence[str]) -> dict[str, str]:
 
 
 def _window(subject: Subject) -> HounsfieldWindow:
-    if subject.configuration is None:
-        return WINDOW
-    return HounsfieldWindow.model_validate(subject.configuration["window"])
+    """Of the run's configuration, or of the contract."""
+    return HounsfieldWindow.model_validate((subject.configuration or {})["window"])

@@ -100,6 +100,11 @@ class TrainingData(_Frozen):
     cases: int = Field(ge=0)
     slices: int = Field(ge=0)
     volumes: tuple[str, ...] = Field((), description="names of the cases; empty if not told")
+    also_known: tuple[str, ...] = Field(
+        (),
+        description="names of other cases that are none to measure by: of the same patients, or "
+        "they chose the network",
+    )
 
     @model_validator(mode="after")
     def _names_all_or_none(self) -> Self:

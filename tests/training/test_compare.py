@@ -77,16 +77,22 @@ def test_other_cases_are_refused_by_name() -> None:
 def test_other_folds_are_refused() -> None:
     """The same cases, learned beside others: no comparison. The folds' numbers do not matter."""
     one, other = {"case-7": 0, "case-8": 1}, {"case-7": 1, "case-8": 1}
-    subject = Subject(name="x", kind="out_of_fold")
     same = {"case-7": 1, "case-8": 0}
     subjects = {
-        name: Opened(subject, perfect, folds=folds)
+        name: Opened(Subject(name="x", kind="out_of_fold", folds=folds), perfect)
         for name, folds in (("one", one), ("unknown", None), ("same", same))
     }
     assert len(compare(subjects, DATA, Conditions(), {}).subjects) == 3
-    subjects["other"] = Opened(subject, perfect, folds=other)
+    subjects["other"] = Opened(Subject(name="x", kind="out_of_fold", folds=other), perfect)
     with pytest.raises(DifferentCases, match="divided otherwise in one and other"):
         compare(subjects, DATA, Conditions(), {})
+
+
+def test_a_model_that_tells_nothing_is_not_compared() -> None:
+    """All cases may be among those that it learned from."""
+    silent = Opened(Subject(name="silent", kind="onnx"), perfect)
+    with pytest.raises(DifferentCases, match="silent: expected a model that tells what it learned"):
+        compare({"one": opened(perfect), "other": silent}, DATA, Conditions(), {})
 
 
 def test_gain_is_by_case() -> None:
@@ -150,11 +156,13 @@ def test_tune_then_evaluate(folder: Path) -> None:
     assert "tumour Dice, cases with tumour: 1.0000 [1.0000, 1.0000], 2 case(s)" in said_of_it
     found = Evaluation.read(out / "evaluation.json")
     assert found.conditions.thresholds is not None
+    assert found.chose_the_decision == ("volume-1", "volume-2")
+    assert "chosen on 2 of the 2 cases" in (out / "report.html").read_text()
     assert [case.name for case in found.cases] == ["volume-1", "volume-2"]
     assert {path.name for path in out.iterdir()} == {
         "evaluation.json", "cases.csv", "report.html", "figures",
     }  # fmt: skip
-    assert len(list((out / "figures").glob("*.png"))) == 4
+    assert len(list((out / "figures").glob("*.png"))) == 5
 
 
 def test_compare_and_figures(folder: Path) -> None:

@@ -36,11 +36,13 @@ def test_figures_are_whole_pngs_and_always_the_same() -> None:
     case = CASES[0]
     found = perfect(case)
     data = Dataset((case,))
+    logs = {"run": [{"epoch": 0.0, "loss": 1.0}, {"epoch": 1.0, "loss": 0.5}], "without a log": []}
     first, second = (
-        evaluation_pictures(found, data, lambda one: said(one.labels()), WINDOW) for _ in range(2)
+        evaluation_pictures(found, data, lambda one: said(one.labels()), WINDOW, logs)
+        for _ in range(2)
     )
     assert first == second
-    assert len(first) == 4
+    assert len(first) == 5
     for picture in first.values():
         image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
         assert image.std() > 10

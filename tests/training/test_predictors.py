@@ -95,9 +95,11 @@ def test_unfit_exports_are_refused(
 
 def test_exported_model_names_what_it_learned_from(tmp_path: Path) -> None:
     """So that its figures on these cases are marked."""
-    learned = TrainingData(name="x", license="x", cases=2, slices=9, volumes=("one", "two"))
+    learned = TrainingData(name="x", license="x", cases=2, slices=9, volumes=("one", "two"),
+                           also_known=("same patient as one",))  # fmt: skip
     path = sure_of_everything(tmp_path / "m.onnx", training_data=learned)
-    assert open_predictor(str(path), Space()).subject.trained_on == ("one", "two")
+    opened = open_predictor(str(path), Space())
+    assert opened.subject.trained_on == ("one", "same patient as one", "two")
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
@@ -206,6 +208,8 @@ def test_service_is_measured_by_the_same_code(tmp_path: Path) -> None:
     app = create_app(Settings(data_dir=tmp_path / "data"), lambda _: fake)
     with listening(app) as port:
         opened = open_predictor(f"http://127.0.0.1:{port}/", space)
+        assert opened.subject.name == f"{fake.contract.name} 1.0 at http://127.0.0.1:{port}"
+        assert opened.subject.trained_on is None
         found = evaluate([(gappy, opened.predict(gappy))], opened.subject, Conditions())
         with pytest.raises(ServiceRefused, match="gappy: expected a spacing"):
             open_predictor(f"http://127.0.0.1:{port}", Space()).predict(gappy)

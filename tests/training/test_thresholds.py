@@ -32,11 +32,18 @@ def faint_and_false(case: Case) -> Prediction:
 
 
 CASES = (labelled("one", True), labelled("two", True), labelled("three", False))
+APART = {case.name: case.name for case in CASES}
+
+
+def left_out(found: Tuning) -> float | None:
+    """What the choice is worth on patients that did not make it."""
+    assert found.chosen.decision.chosen is not None
+    return found.chosen.decision.chosen.left_out_tumor_dice
 
 
 @pytest.fixture(scope="module")
 def tuning() -> Tuning:
-    return tune(lambda: ((case, faint_and_false(case)) for case in CASES), Space())
+    return tune(lambda: ((case, faint_and_false(case)) for case in CASES), Space(), APART)
 
 
 def test_threshold_and_smallest_lesion_are_found(tuning: Tuning) -> None:
@@ -46,7 +53,9 @@ def test_threshold_and_smallest_lesion_are_found(tuning: Tuning) -> None:
     assert chosen.decision.cleaning.min_lesion_mm3 in (30, 60, 120)
     assert (chosen.tumor_dice, chosen.false_lesions) == (1, 0)
     assert len(tuning.attempts) == len(TUMOR) * len(SMALLEST)
-    assert tuning.left_out_dice == 1
+    assert left_out(tuning) == 1
+    assert tuning.chosen.decision.chosen is not None
+    assert tuning.chosen.decision.chosen.cases == ("one", "two", "three")
 
 
 def test_every_attempt_is_measured(tuning: Tuning) -> None:
@@ -80,9 +89,13 @@ def test_left_out_dice_is_not_chosen_by_its_own_case() -> None:
         scaled = [np.rint(255 * values).astype(np.uint8) for values in (tumor, truth >= 1)]
         return Prediction(truth, scaled[0], scaled[1])
 
-    found = tune(lambda: ((case, opposite(case)) for case in CASES[:2]), Space())
-    assert found.left_out_dice is not None
-    assert found.left_out_dice < found.chosen.tumor_dice
+    found = tune(lambda: ((case, opposite(case)) for case in CASES[:2]), Space(), APART)
+    worth = left_out(found)
+    assert worth is not None
+    assert worth < found.chosen.tumor_dice
+    together = {"one": "same", "two": "same"}
+    found = tune(lambda: ((case, opposite(case)) for case in CASES[:2]), Space(), together)
+    assert left_out(found) is None
 
 
 def test_deciding_again_is_deciding_differently() -> None:
@@ -94,7 +107,7 @@ def test_deciding_again_is_deciding_differently() -> None:
 def test_without_tumour_there_is_nothing_to_choose_by() -> None:
     """False lesions alone would choose to find nothing."""
     with pytest.raises(ValueError, match="expected a case with tumour"):
-        tune(lambda: ((case, said(case.labels())) for case in CASES[2:]), Space())
+        tune(lambda: ((case, said(case.labels())) for case in CASES[2:]), Space(), APART)
 
 
 def test_decision_reads_back(tuning: Tuning, tmp_path: object) -> None:

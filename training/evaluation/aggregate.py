@@ -35,9 +35,9 @@ def aggregate(cases: Sequence[CaseMetrics], compat: Compat) -> dict[str, Figures
     free = [case for case in cases if not case.has_tumor]
     false_lesions: list[float | None] = [len(case.lesions.predicted) for case in free]
     return {
-        "liver": _structure([case.liver for case in cases], compat),
-        "tumor": _structure([case.tumor for case in cases], compat),
-        "tumor_bearing": _structure([case.tumor for case in bearing], compat),
+        "liver": _structure(cases, lambda case: case.liver, compat),
+        "tumor": _structure(cases, lambda case: case.tumor, compat),
+        "tumor_bearing": _structure(bearing, lambda case: case.tumor, compat),
         "tumor_free": {"false_lesions_per_case": mean_estimate(false_lesions)},
         "detection": _detection(cases, FOUND_IOU, compat),
         "detection_any": _detection(cases, 0.0, compat),
@@ -45,8 +45,12 @@ def aggregate(cases: Sequence[CaseMetrics], compat: Compat) -> dict[str, Figures
     }
 
 
-def _structure(found: Sequence[StructureMetrics], compat: Compat) -> Figures:
-    overlaps = [item.overlap for item in found]
+def _structure(
+    cases: Sequence[CaseMetrics],
+    of: Callable[[CaseMetrics], StructureMetrics],
+    compat: Compat,
+) -> Figures:
+    overlaps = [of(case).overlap for case in cases]
     figures = {
         name: mean_estimate([getattr(item, name) for item in overlaps]) for name in OVERLAP_METRICS
     }
@@ -58,7 +62,7 @@ def _structure(found: Sequence[StructureMetrics], compat: Compat) -> Figures:
         ratio,
     )
     for name in SURFACE_METRICS:
-        figures[name] = mean_estimate([_distance(item, name, compat) for item in found])
+        figures[name] = mean_estimate([_distance(case, of(case), name, compat) for case in cases])
     if compat == "codalab":
         figures["rvd"] = mean_estimate(
             [codalab_rvd(item.reference_voxels, item.predicted_voxels) for item in overlaps]
@@ -66,12 +70,14 @@ def _structure(found: Sequence[StructureMetrics], compat: Compat) -> Figures:
     return figures
 
 
-def _distance(found: StructureMetrics, name: str, compat: Compat) -> float | None:
+def _distance(
+    case: CaseMetrics, found: StructureMetrics, name: str, compat: Compat
+) -> float | None:
+    """The official scorer counts a case with one mask empty; without spacing nothing is in mm."""
     if found.surface is not None:
         value: float = getattr(found.surface, name)
         return value
-    both = found.overlap.reference_voxels and found.overlap.predicted_voxels
-    return UNDEFINED if compat == "codalab" and not both else None
+    return UNDEFINED if compat == "codalab" and case.spacing_mm is not None else None
 
 
 def _detection(cases: Sequence[CaseMetrics], iou_above: float, compat: Compat) -> Figures:

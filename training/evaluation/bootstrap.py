@@ -1,7 +1,7 @@
 """How far a figure may be off, were the cases others of their kind."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,8 @@ class Estimate:
     """A figure over `cases` cases, and the ends of its 95 % interval.
 
     `value` is None where there is nothing to take it over; the ends also from a single case, which
-    says nothing of others. `left_out` counts cases for which the figure is not defined.
+    says nothing of others. `left_out` counts cases for which the figure is not defined. `deviation`
+    is the standard deviation of a mean's values over cases (n - 1), None for other figures.
     """
 
     value: float | None
@@ -28,6 +29,7 @@ class Estimate:
     high: float | None
     cases: int
     left_out: int = 0
+    deviation: float | None = None
 
 
 def estimate(rows: Rows, statistic: Statistic, left_out: int = 0) -> Estimate:
@@ -52,7 +54,9 @@ def estimate(rows: Rows, statistic: Statistic, left_out: int = 0) -> Estimate:
 def mean_estimate(values: list[float | None]) -> Estimate:
     """The mean over the values that there are."""
     defined = np.array([[value] for value in values if value is not None], dtype=np.float64)
-    return estimate(defined.reshape(-1, 1), mean, left_out=len(values) - len(defined))
+    found = estimate(defined.reshape(-1, 1), mean, left_out=len(values) - len(defined))
+    deviation = float(defined.std(ddof=1)) if len(defined) > 1 else None
+    return replace(found, deviation=deviation)
 
 
 def mean(rows: Rows) -> float:

@@ -59,7 +59,14 @@ class Comparison(BaseModel):
 
 
 def unseen_cases(opened: Opened, data: Dataset) -> tuple[Case, ...]:
-    """The cases of a data set that a subject can label and did not learn from."""
+    """The cases of a data set that a subject can label and did not learn from.
+
+    Raises `DifferentCases` for a subject that does not tell what it learned from.
+    """
+    if opened.subject.kind != "out_of_fold" and opened.subject.trained_on is None:
+        raise DifferentCases(
+            f"{opened.subject.name}: expected a model that tells what it learned from, found none"
+        )
     learned = set(opened.subject.trained_on or ())
     return tuple(case for case in data.cases if case.name not in learned and opened.can_label(case))
 
@@ -77,7 +84,8 @@ def compare(
     """
     cases = {name: unseen_cases(opened, data) for name, opened in subjects.items()}
     _check_same(cases)
-    _check_folds({name: opened.folds for name, opened in subjects.items() if opened.folds})
+    folds = {name: opened.subject.folds for name, opened in subjects.items()}
+    _check_folds({name: by_case for name, by_case in folds.items() if by_case})
     evaluations = {
         name: evaluate(
             predictions(opened.predict, cases[name], conditions), opened.subject, conditions
@@ -205,7 +213,10 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     found, first = table(comparison), comparison.subjects[0].evaluation
     picture = png(architectures({one.name: one.evaluation.figures for one in comparison.subjects}))
-    page = Page("Comparison", shared_facts(first), [found], warnings(first))
+    told = dict.fromkeys(
+        warning for one in comparison.subjects for warning in warnings(one.evaluation)
+    )
+    page = Page("Comparison", shared_facts(first), [found], list(told))
     write_whole(out / "comparison.md", markdown(found))
     write_whole(out / "comparison.csv", comma_separated(comparison))
     write_whole(out / "comparison.json", comparison.model_dump_json(indent=1))

@@ -28,6 +28,18 @@ class Cleaning(BaseModel):
     min_lesion_px: int = Field(0, ge=0, description="where the spacing is not known")
 
 
+class Choice(BaseModel):
+    """What a decision was chosen on, where its figures are a little too good."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: tuple[str, ...] = Field(description="names")
+    left_out_tumor_dice: float | None = Field(
+        description="mean over cases with tumour, each under the decision that the cases of all "
+        "other patients would choose; None with a single patient with tumour"
+    )
+
+
 class Decision(BaseModel):
     """As the tuning chooses it and an export's contract carries it."""
 
@@ -35,6 +47,7 @@ class Decision(BaseModel):
 
     thresholds: Thresholds = Thresholds()
     cleaning: Cleaning = Cleaning()
+    chosen: Choice | None = Field(None, description="None where nobody chose it on cases")
 
     @classmethod
     def read(cls, path: Path) -> "Decision":

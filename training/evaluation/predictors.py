@@ -1,7 +1,7 @@
 """Opening what labels cases: a run, a network, an exported model, a service, kept predictions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +32,14 @@ class Opened:
     """What labels a case, and all that is known of it.
 
     `cleaning` is what an exported model asks for; `can_label` says which cases are to be had;
-    `folds` names the fold that held each case out, where that is known.
+    `runs` are those that learned, by name, where they lie here.
     """
 
     subject: Subject
     predict: Callable[[Case], Prediction]
     cleaning: Cleaning | None = None
     can_label: Callable[[Case], bool] = lambda _: True
-    folds: Mapping[str, int] | None = None
+    runs: Mapping[str, RunFolder] = field(default_factory=dict)
 
 
 def open_predictor(model: str, space: Space, cleaned: bool = False, flips: bool = False) -> Opened:
@@ -51,9 +51,7 @@ def open_predictor(model: str, space: Space, cleaned: bool = False, flips: bool 
     """
     if model.startswith(("http://", "https://")):
         _refuse_flips(flips, "a service")
-        service = ServicePredictor(model.rstrip("/"), space, cleaned)
-        subject = Subject(name=model, kind="service", tells_probability=False)
-        return Opened(subject, service)
+        return _open_service(ServicePredictor(model.rstrip("/"), space, cleaned))
     path = Path(model)
     if path.suffix == ".onnx":
         _refuse_flips(flips, "an exported model")
@@ -69,6 +67,24 @@ def _refuse_flips(flips: bool, what: str) -> None:
         raise NotAModel(f"expected a network to show mirrored slices to, found {what}")
 
 
+def _open_service(service: ServicePredictor) -> Opened:
+    contract = service.contract()
+    subject = Subject(
+        name=f"{contract.name} {contract.version} at {service.address}",
+        kind="service",
+        configuration=contract.model_dump(mode="json"),
+        trained_on=_known(contract),
+        tells_probability=False,
+    )
+    return Opened(subject, service)
+
+
+def _known(contract: ModelContract) -> tuple[str, ...] | None:
+    """None where a model does not tell what it learned from."""
+    data = contract.training_data
+    return tuple(sorted({*data.volumes, *data.also_known})) if data.volumes else None
+
+
 def _open_onnx(path: Path) -> Opened:
     session = open_session(path)
     contract = _contract(session, path)
@@ -81,7 +97,7 @@ def _open_onnx(path: Path) -> Opened:
         kind="onnx",
         sha256=sha256_of(path),
         configuration=contract.model_dump(mode="json"),
-        trained_on=contract.training_data.volumes or None,
+        trained_on=_known(contract),
     )
     cleaning = Cleaning(
         min_lesion_mm3=contract.min_lesion_mm3, min_lesion_px=contract.min_lesion_px
@@ -143,7 +159,8 @@ def _open_network(path: Path, flips: bool) -> Opened:
         parameters=int(network.count_params()),
         trained_on=_trained_on(folder, config),
     )
-    return Opened(subject, lambda case: predictor(case_as_seen(case, config)))
+    runs = {config.name: folder}
+    return Opened(subject, lambda case: predictor(case_as_seen(case, config)), runs=runs)
 
 
 def _open_out_of_fold(path: Path) -> Opened:
@@ -162,8 +179,10 @@ def _open_out_of_fold(path: Path) -> Opened:
         configuration=config.model_dump(mode="json"),
         training_slices=config.training_slices,
         parameters=_parameters(folds),
+        folds=kept.folds(),
     )
-    return Opened(subject, kept.prediction, can_label=kept.has, folds=kept.folds())
+    runs = {folder.path.name: folder for folder in folds}
+    return Opened(subject, kept.prediction, can_label=kept.has, runs=runs)
 
 
 def _same_for_all(configs: Sequence[TrainingConfig], path: Path) -> TrainingConfig:

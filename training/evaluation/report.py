@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from training.evaluation.aggregate import OVERLAP_METRICS, SURFACE_METRICS
+from training.evaluation.aggregate import OVERLAP_METRICS, SURFACE_METRICS, aggregate
+from training.evaluation.bootstrap import Estimate
 from training.evaluation.decision import Cleaning
 from training.evaluation.lesions import FOUND_IOU, detection
 from training.evaluation.page import Page, Table, number, with_interval
@@ -107,7 +109,7 @@ def page(evaluation: Evaluation) -> Page:
     return Page(
         title=f"Evaluation: {subject.name}",
         facts=facts(evaluation),
-        tables=[*_figure_tables(evaluation), _case_table(evaluation)],
+        tables=[*_figure_tables(evaluation), *_fold_table(evaluation), _case_table(evaluation)],
         warnings=warnings(evaluation),
         configuration=json.dumps(subject.configuration, indent=1) if subject.configuration else "",
     )
@@ -166,10 +168,22 @@ def _mm(spacing: tuple[float, float, float]) -> str:
 def warnings(evaluation: Evaluation) -> list[str]:
     """What must not be overlooked."""
     found = []
+    if evaluation.subject.kind != "out_of_fold" and evaluation.subject.trained_on is None:
+        found.append(
+            "The model does not tell what it learned from: some of these cases may be among it."
+        )
     if seen := evaluation.seen_in_training:
         found.append(
             f"{len(seen)} of the {len(evaluation.cases)} cases were trained on, or others of their "
             f"patients were: their figures say nothing of new cases ({', '.join(seen)})."
+        )
+    if chose := evaluation.chose_the_decision:
+        choice = evaluation.conditions.chosen
+        worth = number(choice.left_out_tumor_dice if choice else None)
+        found.append(
+            f"Thresholds and smallest lesion were chosen on {len(chose)} of the "
+            f"{len(evaluation.cases)} cases, so the figures are a little too good. The mean tumour "
+            f"Dice of cases under what other patients' would choose: {worth}."
         )
     if evaluation.conditions.compat == "codalab":
         found.append(
@@ -191,14 +205,53 @@ def _figure_tables(evaluation: Evaluation) -> list[Table]:
     for group, title in GROUP_TITLES.items():
         figures = evaluation.figures[group]
         rows = [
-            [METRIC_NAMES[name], with_interval(found), str(found.cases), str(found.left_out or "")]
+            [
+                METRIC_NAMES[name],
+                with_interval(found),
+                _spread(found),
+                str(found.cases),
+                str(found.left_out or ""),
+            ]
             for name, found in figures.items()
             if found.value is not None
         ]
         if rows:
-            head = ("metric", "value [95 % interval]", "cases", "not defined")
+            head = (
+                "metric",
+                "value [95 % interval]",
+                "standard deviation",
+                "cases",
+                "not defined",
+            )
             tables.append(Table(title, head, rows))
     return tables
+
+
+def _spread(found: Estimate) -> str:
+    return "" if found.deviation is None else number(found.deviation)
+
+
+def _fold_table(evaluation: Evaluation) -> list[Table]:
+    """Means of each fold; none where the folds are not known."""
+    folds = evaluation.subject.folds or {}
+    groups: dict[int, list[CaseMetrics]] = defaultdict(list)
+    for case in evaluation.cases:
+        if case.name in folds:
+            groups[folds[case.name]].append(case)
+    if not groups:
+        return []
+    rows = []
+    for fold, cases in sorted(groups.items()):
+        found = aggregate(cases, evaluation.conditions.compat)
+        means = [
+            found[group][name].value
+            for group, name in (("tumor_bearing", "dice"), ("liver", "dice"),
+                                ("tumor_free", "false_lesions_per_case"))
+        ]  # fmt: skip
+        rows.append([str(fold), str(len(cases)), *(number(value) for value in means)])
+    head = ("fold", "cases", "tumour Dice, cases with tumour", "liver Dice",
+            "false lesions per case without tumour")  # fmt: skip
+    return [Table("By fold", head, rows)]
 
 
 def _case_table(evaluation: Evaluation) -> Table:
@@ -216,7 +269,10 @@ def _case_table(evaluation: Evaluation) -> Table:
             + [str(row[name]) for name in ("lesions", "lesions_found", "lesions_touched")]
             + [str(row["predicted_lesions"]), str(false)]
         )
-    return Table("Cases", head, rows, "All metrics are in the CSV and JSON files beside this one.")
+    note = "All metrics are in the CSV and JSON files beside this one."
+    if evaluation.conditions.compat == "codalab":
+        note += " By case, and in the CSV, all are the paper's; the scorer's own are above."
+    return Table("Cases", head, rows, note)
 
 
 def _shown(value: object) -> str:

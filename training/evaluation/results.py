@@ -9,7 +9,7 @@ from service.inference.contract import Thresholds
 from training.evaluation.bootstrap import Estimate
 from training.evaluation.calibration import Calibration
 from training.evaluation.codalab import CodalabDetection
-from training.evaluation.decision import Cleaning, Spacing
+from training.evaluation.decision import Choice, Cleaning, Spacing
 from training.evaluation.lesions import CaseLesions
 from training.evaluation.metrics import Overlap
 from training.evaluation.surface import SurfaceDistances
@@ -37,6 +37,9 @@ class Subject(_Frozen):
     trained_on: tuple[str, ...] | None = Field(
         None, description="names of cases, with others of the same patients where these are known"
     )
+    folds: dict[str, int] | None = Field(
+        None, description="out of fold: the fold that held each case out, where that is known"
+    )
     tells_probability: bool = True
 
 
@@ -50,6 +53,7 @@ class Conditions(_Frozen):
     cleaning: Cleaning | Literal["by the service"] | None = Field(
         None, description="None: labels as the model gives them"
     )
+    chosen: Choice | None = Field(None, description="what thresholds and cleaning were chosen on")
 
 
 class StructureMetrics(_Frozen):
@@ -97,6 +101,13 @@ class Evaluation(_Frozen):
     def seen_in_training(self) -> tuple[str, ...]:
         """Names of cases whose patients the subject learned from: their figures say little."""
         known = set(self.subject.trained_on or ())
+        return tuple(case.name for case in self.cases if case.name in known)
+
+    @property
+    def chose_the_decision(self) -> tuple[str, ...]:
+        """Names of cases that the thresholds and the smallest lesion were chosen on."""
+        chosen = self.conditions.chosen
+        known = set(chosen.cases) if chosen else set()
         return tuple(case.name for case in self.cases if case.name in known)
 
     @classmethod

@@ -7,12 +7,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
+from typing import Any
 
 import nibabel
 import numpy as np
 from highdicom import Volume
 from numpy.typing import NDArray
 
+from service.inference.contract import ModelContract
 from service.phantom_files import nifti_bytes
 from service.volume import AIR_HU, TUMOR_LABEL
 from training.data import Case
@@ -57,6 +59,23 @@ class ServicePredictor:
             )
         labels = stack.take(whole)
         return Prediction(labels, np.where(labels == TUMOR_LABEL, 255, 0).astype(np.uint8))
+
+    def contract(self) -> ModelContract:
+        """What the service's model says of itself."""
+        (model,) = self._answer("/v1/models")["models"]
+        card = self._answer(f"/v1/models/{model['name']}")
+        return ModelContract.model_validate(card["contract"])
+
+    def _answer(self, path: str) -> dict[str, Any]:
+        try:
+            with urllib.request.urlopen(f"{self.address}{path}", timeout=TIMEOUT_S) as answer:  # noqa: S310
+                document: dict[str, Any] = json.load(answer)
+                return document
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ServiceRefused(f"{path}: {_problem(error)}") from error
+        except urllib.error.URLError as error:
+            raise ServiceRefused(f"{self.address}: {error.reason}") from error
 
     def _post(self, nifti: bytes, name: str) -> bytes:
         """The mask's file out of the service's answer."""

@@ -1,6 +1,6 @@
 """Choosing thresholds and the smallest lesion on predictions of cases that no network had seen."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,15 @@ from service.inference.contract import Thresholds
 from service.inference.postprocess import Grid, Rules, components, postprocess
 from service.volume import LIVER_LABEL, TUMOR_LABEL
 from training.data import Case
-from training.evaluation.decision import Cleaning, Decision, Labels, Space, clean, decide_again
+from training.evaluation.decision import (
+    Choice,
+    Cleaning,
+    Decision,
+    Labels,
+    Space,
+    clean,
+    decide_again,
+)
 from training.evaluation.metrics import dice
 from training.predict import Prediction
 
@@ -47,16 +55,15 @@ class Attempt(BaseModel):
 
 
 class Tuning(BaseModel):
-    """All attempts, the chosen one, and what the choice is worth on cases that did not make it.
+    """All attempts, the chosen one, and what the choice is worth on patients that did not make it.
 
-    The chosen attempt's Dice is a little too good, since it was chosen for it. In `left_out_dice`
-    each case is judged by the attempt that all others would choose.
+    The chosen attempt's Dice is a little too good, since it was chosen for it: its decision's
+    `chosen` tells what the choice is worth. The liver's threshold is chosen once, on all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     chosen: Attempt
-    left_out_dice: float | None = Field(description="None with a single case with tumour")
     liver_dice: dict[float, float] = Field(description="mean per case, by the liver's threshold")
     attempts: tuple[Attempt, ...]
 
@@ -65,16 +72,18 @@ class Tuning(BaseModel):
 class _Outcome:
     """Of one case: Dice and lesions of tumour for every attempt."""
 
+    patient: str
     has_tumor: bool
     tumor_dice: list[float]
     lesions: list[int]
 
 
-def tune(predictions: Predictions, space: Space) -> Tuning:
+def tune(predictions: Predictions, space: Space, patients: Mapping[str, str]) -> Tuning:
     """First the liver's threshold by the liver's Dice per case; then, by the mean tumour Dice over
     cases with tumour, its threshold and the smallest lesion.
 
-    `predictions` is called twice, so that one case at a time is in memory. Raises ValueError where
+    `predictions` is called twice, so that one case at a time is in memory; `patients` gives the
+    patient of each case by name. Raises ValueError where
     no case has tumour, and for predictions without probabilities.
     """
     liver_dice = dict(zip(LIVER, _liver_dice(predictions(), space), strict=True))
@@ -84,9 +93,10 @@ def tune(predictions: Predictions, space: Space) -> Tuning:
         for tumor in TUMOR
         for cleaning in SMALLEST
     ]
-    outcomes = [_outcome(case, found, liver, space) for case, found in predictions()]
-    dices = np.array([outcome.tumor_dice for outcome in outcomes if outcome.has_tumor])
-    lesions = np.array([outcome.lesions for outcome in outcomes if not outcome.has_tumor])
+    named = [(case.name, _outcome(case, found, liver, space, patients[case.name]))
+             for case, found in predictions()]  # fmt: skip
+    outcomes = [outcome for _, outcome in named]
+    dices, lesions = _dices(outcomes), _lesions(outcomes)
     if not len(dices):
         raise ValueError("expected a case with tumour to choose by, found none")
     attempts = tuple(
@@ -97,9 +107,12 @@ def tune(predictions: Predictions, space: Space) -> Tuning:
         )
         for index, decision in enumerate(decisions)
     )
+    best = attempts[_best(dices, lesions)]
+    names = tuple(name for name, _ in named)
+    choice = Choice(cases=names, left_out_tumor_dice=_left_out(outcomes))
+    chosen = best.decision.model_copy(update={"chosen": choice})
     return Tuning(
-        chosen=attempts[_best(dices, lesions)],
-        left_out_dice=_left_out(dices, lesions),
+        chosen=best.model_copy(update={"decision": chosen}),
         liver_dice=liver_dice,
         attempts=attempts,
     )
@@ -120,7 +133,9 @@ def _liver_of(prediction: Prediction, case: Case, space: Space, threshold: float
     return dice(case.labels() >= LIVER_LABEL, found >= LIVER_LABEL)
 
 
-def _outcome(case: Case, prediction: Prediction, liver: float, space: Space) -> _Outcome:
+def _outcome(
+    case: Case, prediction: Prediction, liver: float, space: Space, patient: str
+) -> _Outcome:
     stack = space.stack(case)
     truth, found = stack.fill(case.labels()), _filled(prediction, stack.fill)
     box = _plane_box(truth, found, liver)
@@ -133,7 +148,7 @@ def _outcome(case: Case, prediction: Prediction, liver: float, space: Space) -> 
             done = _ruled(organ_done, LESIONS_LAST, cleaning, space.spacing_mm(case))
             dices.append(dice(tumor, done == TUMOR_LABEL))
             lesions.append(len(components(done == TUMOR_LABEL)[1]) - 1)
-    return _Outcome(bool(tumor.any()), dices, lesions)
+    return _Outcome(patient, bool(tumor.any()), dices, lesions)
 
 
 def _filled(
@@ -177,8 +192,22 @@ def _best(dices: Table, lesions: Table) -> int:
     return int(min(as_good, key=lambda index: (false[index], -means[index])))
 
 
-def _left_out(dices: Table, lesions: Table) -> float | None:
-    if len(dices) < 2:
-        return None
-    chosen = [_best(np.delete(dices, row, axis=0), lesions) for row in range(len(dices))]
-    return float(np.mean([dices[row, index] for row, index in enumerate(chosen)]))
+def _left_out(outcomes: Sequence[_Outcome]) -> float | None:
+    """None where the cases with tumour are all of one patient."""
+    found = []
+    for patient in sorted({outcome.patient for outcome in outcomes if outcome.has_tumor}):
+        own = [outcome for outcome in outcomes if outcome.patient == patient]
+        others = [outcome for outcome in outcomes if outcome.patient != patient]
+        if any(outcome.has_tumor for outcome in others):
+            found += list(_dices(own)[:, _best(_dices(others), _lesions(others))])
+    return float(np.mean(found)) if found else None
+
+
+def _dices(outcomes: Sequence[_Outcome]) -> Table:
+    """Tumour Dice of the cases with tumour, [cases, attempts]."""
+    return np.array([outcome.tumor_dice for outcome in outcomes if outcome.has_tumor])
+
+
+def _lesions(outcomes: Sequence[_Outcome]) -> Table:
+    """Lesions found in the cases without tumour, [cases, attempts]."""
+    return np.array([outcome.lesions for outcome in outcomes if not outcome.has_tumor])

@@ -1,6 +1,6 @@
 """All figures of an evaluation, by what they show."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from matplotlib.figure import Figure
 
@@ -8,6 +8,7 @@ from service.volume import HounsfieldWindow
 from training.data import Case, Dataset
 from training.evaluation.results import CaseMetrics, Evaluation
 from training.figures.charts import detection_by_size, per_case_dice, reliability
+from training.figures.curves import Log, learning_curves
 from training.figures.slices import View, side_by_side, telling_view
 from training.figures.style import png
 from training.predict import Prediction
@@ -18,8 +19,11 @@ def evaluation_pictures(
     data: Dataset,
     predict: Callable[[Case], Prediction],
     window: HounsfieldWindow,
+    logs: Mapping[str, Log],
 ) -> dict[str, bytes]:
-    """PNG files by title. `predict` gives what was evaluated, once more for the cases shown."""
+    """PNG files by title. `predict` gives what was evaluated, once more for the cases shown; `logs`
+    are those of the runs that learned, by name.
+    """
     figures: dict[str, Figure] = {"Dice of every case": per_case_dice(evaluation)}
     if any(case.lesions.reference or case.lesions.predicted for case in evaluation.cases):
         figures["Detection by lesion size"] = detection_by_size(evaluation.cases)
@@ -33,6 +37,9 @@ def evaluation_pictures(
     figures["Best, median and worst case"] = side_by_side(
         views, "Cases by Dice of the structure named"
     )
+    kept = {name: log for name, log in logs.items() if log}
+    if kept:
+        figures["Learning curves"] = learning_curves(kept)
     return {title: png(figure) for title, figure in figures.items()}
 
 
