@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from training.__main__ import app
 from training.config import TrainingConfig
+from training.data import Dataset
 from training.run_folder import RunFolder
 
 DOCUMENT = (ROOT / "docs" / "training.md").read_text()
@@ -58,6 +59,31 @@ def refused(*arguments: str) -> str:
 
 
 CONFIG = str(ROOT / "training/configs/phantom.toml")
+
+
+def test_cases_are_held_out_by_name(
+    tmp_path: Path, phantom_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are looked at and not learned from, in any layout of data."""
+    seen: list[Dataset] = []
+
+    def train(_: object, data: Dataset, __: object, ___: object, held_out: Dataset,
+              *____: object, workers: int) -> None:  # fmt: skip
+        assert workers == 3
+        seen.extend((data, held_out))
+
+    monkeypatch.setattr("training.train.train", train)
+    rest = ("--data", str(phantom_folder), "--out", str(tmp_path / "run"),
+            "--prepared", str(tmp_path / "prepared"), "--hold-out")  # fmt: skip
+    result = CliRunner().invoke(
+        app, ["train", CONFIG, *rest, "volume-1", "--hold-out", "volume-4", "--workers", "3"]
+    )
+    assert result.exit_code == 0, result.output
+    names = [[case.name for case in data.cases] for data in seen]
+    assert names == [["volume-0", "volume-2", "volume-3"], ["volume-1", "volume-4"]]
+    assert refused("train", CONFIG, *rest, "none") == "expected names of cases, found none"
+    both = refused("train", CONFIG, *rest, "volume-1", "--split", "val")
+    assert both == "expected --split or --hold-out, found both"
 
 
 @pytest.mark.parametrize("command", ["train", "crossval"])
