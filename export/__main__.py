@@ -55,16 +55,15 @@ def gpu(
     ] = None,
 ) -> None:
     """Make the GPU's float16 graph from an int8 file; needs no TensorFlow."""
-    import onnx
-
     from export.gpu import check_float16, to_float16
-    from export.onnx_graph import save_whole
+    from export.onnx_graph import open_whole, save_whole
 
-    int8 = onnx.load(model)
-    float16 = to_float16(int8)
-    print(f"int8 and float16, phantom: {check_float16(int8, float16)}")
-    target = out or model.with_suffix(".gpu.onnx")
-    save_whole(float16, target)
+    with _plain_errors():
+        int8 = open_whole(model)
+        float16 = to_float16(int8)
+        print(f"int8 and float16, phantom: {check_float16(int8, float16)}")
+        target = out or model.with_suffix(".gpu.onnx")
+        save_whole(float16, target)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 
 
