@@ -21,15 +21,16 @@ def model(
     data: Annotated[
         Path, typer.Option(help="the run's data, to calibrate int8 with, and cases it never saw")
     ],
+    contract: Annotated[
+        Path,
+        typer.Option(help="TOML file of what people decide, as in export/contracts"),
+    ],
     out: Annotated[Path, typer.Option(help="new folder for the files")],
     report: Annotated[
         Path | None,
         typer.Option(
             help="evaluation.json of a cross-validation: the contract's figures and decision"
         ),
-    ] = None,
-    contract: Annotated[
-        Path | None, typer.Option(help="TOML file; default: export/contracts/liver-tumor.toml")
     ] = None,
     prepared: Annotated[Path, typer.Option(help="where unpacked NIfTI volumes are kept")] = Path(
         "runs/prepared"
@@ -38,12 +39,12 @@ def model(
     """Write a run's network in float32, float16 and int8, with contract, card and figures."""
     os.environ["KERAS_BACKEND"] = "tensorflow"  # tf2onnx reads nothing else
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors; else the figures drown in notes
-    from export.fields import LIVER_TUMOR, ContractFields
+    from export.fields import ContractFields
     from export.release import release
     from training.data import open_dataset
 
     with _plain_errors():
-        fields = ContractFields.read(contract or LIVER_TUMOR)
+        fields = ContractFields.read(contract)
         release(run, lambda: open_dataset(data, prepared), fields, out, report)
 
 
@@ -55,16 +56,15 @@ def gpu(
     ] = None,
 ) -> None:
     """Make the GPU's float16 graph from an int8 file; needs no TensorFlow."""
-    import onnx
-
     from export.gpu import check_float16, to_float16
-    from export.onnx_graph import save_whole
+    from export.onnx_graph import open_whole, save_whole
 
-    int8 = onnx.load(model)
-    float16 = to_float16(int8)
-    print(f"int8 and float16, phantom: {check_float16(int8, float16)}")
-    target = out or model.with_suffix(".gpu.onnx")
-    save_whole(float16, target)
+    with _plain_errors():
+        int8 = open_whole(model)
+        float16 = to_float16(int8)
+        print(f"int8 and float16, phantom: {check_float16(int8, float16)}")
+        target = out or model.with_suffix(".gpu.onnx")
+        save_whole(float16, target)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 
 

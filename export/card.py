@@ -1,6 +1,7 @@
 """The model card, in Markdown, from what an export measured and what its contract says."""
 
 from export.record import ExportRecord
+from export.speed import ROUNDS
 from service.inference.contract import ModelContract, Validation
 
 _ROUNDED_ON = {
@@ -98,6 +99,9 @@ def _precisions(record: ExportRecord) -> list[str]:
         f"| Precision | File | Slices/s on {speed.cores} cores | Labels as float32's, phantom |",
         "| --- | --- | --- | --- |",
         *rows,
+        "",
+        f"Slices/s: {speed.batch} slices of 512 x 512 on each lane of the service at once, the "
+        f"best of {ROUNDS} rounds. `training compare` measures one session on all cores instead.",
         "",
         f"Mean Dice over {rounding.cases} {_ROUNDED_ON[rounding.held_out]} ({rounding.slices} "
         f"slices): liver {rounding.float32.liver:.4f} in float32 and {rounding.int8.liver:.4f} in "

@@ -14,12 +14,9 @@ from service.inference.contract import (
     TrainingData,
     Validation,
 )
-from training.config import Architecture, NetworkConfig
+from training.config import Architecture, NetworkConfig, TrainingConfig
 from training.evaluation.decision import Cleaning
 from training.evaluation.results import Conditions
-
-LIVER_TUMOR = Path(__file__).parent / "contracts/liver-tumor.toml"
-"""The fields of the model in the repository."""
 
 _ARCHITECTURES: dict[Architecture, str] = {
     "resnet50_unet": "U-Net, ResNet-50 encoder, decoder",
@@ -52,7 +49,9 @@ class ContractFields(_Frozen):
     min_lesion_mm3: float = Field(ge=0)
     min_lesion_px: int = Field(ge=0)
     training_data: DataName
-    limitations: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = Field(
+        (), description="before those that follow from the run's configuration"
+    )
 
     @classmethod
     def read(cls, path: Path) -> "ContractFields":
@@ -73,7 +72,7 @@ class ContractFields(_Frozen):
     ) -> ModelContract:
         """The whole contract of one exported file."""
         return ModelContract(
-            **self.model_dump(exclude={"training_data"}),
+            **self.model_dump(exclude={"training_data", "limitations"}),
             modality="CT",
             architecture=architecture(trained.config.network),
             precision=precision,
@@ -88,7 +87,19 @@ class ContractFields(_Frozen):
             ),
             validation=validation,
             self_test=self_test,
+            limitations=(*self.limitations, *limits(trained.config)),
         )
+
+
+def limits(config: TrainingConfig) -> list[str]:
+    """What no network of this configuration can do, in sentences."""
+    window = config.window
+    sentences = [
+        f"CT values outside {window.lower_hu:g} to {window.upper_hu:g} HU cannot be told apart."
+    ]
+    if config.network.context == 1:
+        sentences.append("Each slice is labelled without its neighbours.")
+    return sentences
 
 
 def architecture(network: NetworkConfig) -> str:

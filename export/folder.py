@@ -97,7 +97,7 @@ def _network(trained: Trained) -> NetworkRecord:
         filters=config.network.filters,
         grid=config.grid,
         parameters=trained.network.count_params(),
-        training_slices=config.training_slices,
+        training_slices=trained.training_slices,
     )
 
 

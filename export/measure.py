@@ -10,10 +10,7 @@ from export.runners import Runner
 from service.inference.contract import Validation
 from service.volume import LIVER_LABEL, TUMOR_LABEL
 from training.data import Case, LabelledSlice
-from training.evaluation.metrics import dice
-
-SLICES_AT_ONCE = 8
-"""Bounds the memory of a batch."""
+from training.evaluation.metrics import Overlap, overlap
 
 Slices = Sequence[tuple[str, Sequence[LabelledSlice]]]
 """Of each case, by name."""
@@ -29,6 +26,10 @@ class CaseDice:
     case: str
     liver: float
     tumor: float | None
+
+    @classmethod
+    def of(cls, case: str, liver: Overlap, tumor: Overlap) -> "CaseDice":
+        return cls(case, liver.dice, tumor.dice if tumor.reference_voxels else None)
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,9 @@ def sampled(cases: Iterable[Case]) -> Slices:
 
 def _case_dice(runner: Runner, name: str, slices: Sequence[LabelledSlice]) -> CaseDice:
     reference = np.stack([item.labels() for item in slices])
-    starts = range(0, len(slices), SLICES_AT_ONCE)
-    found = np.concatenate(
-        [
-            runner(np.stack([item.hu() for item in slices[start : start + SLICES_AT_ONCE]])).labels
-            for start in starts
-        ]
-    )
-    has_tumor = bool((reference == TUMOR_LABEL).any())
-    return CaseDice(
-        case=name,
-        liver=dice(reference >= LIVER_LABEL, found >= LIVER_LABEL),
-        tumor=dice(reference == TUMOR_LABEL, found == TUMOR_LABEL) if has_tumor else None,
+    found = runner(np.stack([item.hu() for item in slices])).labels
+    return CaseDice.of(
+        name,
+        overlap(reference >= LIVER_LABEL, found >= LIVER_LABEL),
+        overlap(reference == TUMOR_LABEL, found == TUMOR_LABEL),
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no types
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
@@ -78,10 +79,27 @@ def drop_unused_constants(model: ModelProto) -> None:
     model.graph.initializer.extend(kept)
 
 
+def open_whole(path: Path) -> ModelProto:
+    """A model that ONNX takes for one. Raises ValueError for any other file."""
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model, full_check=True)
+    except (
+        DecodeError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
+        raise ValueError(f"{path.name}: expected an ONNX model, found a damaged file") from error
+    return model
+
+
 def save_whole(model: ModelProto, path: Path) -> None:
     """Check the model and write it, so that a file at `path` is always a complete one."""
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(model.SerializeToString())
-    partial.replace(path)
+    try:
+        partial.write_bytes(model.SerializeToString())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,50 +1,58 @@
 """What a contract says was reached, from the report of an out-of-fold evaluation."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from export.measure import CaseDice, DiceReport
-from export.trained import NotExportable
+from export.trained import NotExportable, Trained
 from service.inference.contract import Validation
 from training.config import TrainingConfig
 from training.evaluation.decision import Cleaning
 from training.evaluation.results import Evaluation
 
+NO_RECIPE = {"name", "seed", "validation"}
+"""Settings in which two runs of one recipe may differ. A cross-validation looks at held-out cases
+as `validation` says, but lets them choose nothing."""
 
-def read_report(path: Path, run: TrainingConfig) -> Evaluation:
+
+def read_report(path: Path, trained: Trained) -> Evaluation:
     """The `evaluation.json` that `training evaluate` wrote of a cross-validation.
 
-    Raises `NotExportable` where it is of anything but out-of-fold predictions, of another network
-    than the run's, by another definition, or no evaluation at all.
+    Raises `NotExportable` where it is of anything but out-of-fold predictions, of another recipe
+    than the run's, on other cases than the run's, by another definition, or no evaluation at all.
     """
     try:
         report = Evaluation.read(path)
     except ValidationError as error:
-        wrong = ", ".join(sorted({".".join(map(str, item["loc"][:2])) for item in error.errors()}))
         raise NotExportable(
-            f"{path.name}: expected an evaluation, found it wrong in {wrong}"
+            f"{path.name}: expected an evaluation, found it wrong in {_wrong(error)}"
         ) from None
-    _check(report, path, run)
+    _check_kind(report, path)
+    _check_recipe(report, path, trained.config)
+    _check_data(report, path, trained)
     return report
+
+
+def _wrong(error: ValidationError) -> str:
+    """Names of what is wrong; a rule between several settings has its sentence instead."""
+    items = error.errors()
+    return ", ".join(sorted({".".join(map(str, one["loc"][:2])) or one["msg"] for one in items}))
 
 
 def validation_of(report: Evaluation) -> Validation:
     """The report's figures for a contract."""
     dices = DiceReport(
         tuple(
-            CaseDice(
-                case=case.name,
-                liver=case.liver.overlap.dice,
-                tumor=case.tumor.overlap.dice if case.has_tumor else None,
-            )
-            for case in report.cases
+            CaseDice.of(case.name, case.liver.overlap, case.tumor.overlap) for case in report.cases
         )
     )
     return dices.validation(_method(report))
 
 
-def _check(report: Evaluation, path: Path, run: TrainingConfig) -> None:
+def _check_kind(report: Evaluation, path: Path) -> None:
     subject, conditions = report.subject, report.conditions
     if subject.kind != "out_of_fold":
         raise NotExportable(
@@ -55,12 +63,50 @@ def _check(report: Evaluation, path: Path, run: TrainingConfig) -> None:
         raise NotExportable(
             f"{path.name}: expected the paper's definitions, found {conditions.compat}"
         )
-    recipe = subject.configuration or {}
-    own = run.model_dump(mode="json")
-    if any(recipe.get(key) != own[key] for key in ("network", "grid", "window")):
+
+
+def _check_recipe(report: Evaluation, path: Path, run: TrainingConfig) -> None:
+    """A setting that came up after the report was written has its default there."""
+    try:
+        found = TrainingConfig.model_validate(report.subject.configuration or {})
+    except ValidationError as error:
         raise NotExportable(
-            f"{path.name}: expected an evaluation of {run.network.architecture} "
-            f"{run.network.filters} on a grid of {run.grid}, found one of {subject.name}"
+            f"{path.name}: expected the configuration of a run, found it wrong in {_wrong(error)}"
+        ) from None
+    recipes = [config.model_dump(mode="json", exclude=NO_RECIPE) for config in (found, run)]
+    if differing := _differing(*recipes):
+        raise NotExportable(
+            f"{path.name}: expected an evaluation of the run's own recipe, found "
+            f"{report.subject.name} with another {', '.join(differing)}"
+        )
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that differ, with dots between the levels."""
+    names = []
+    for name, value in one.items():
+        if isinstance(value, dict):
+            names += [f"{name}.{inner}" for inner in _differing(value, other[name])]
+        elif value != other[name]:
+            names.append(name)
+    return names
+
+
+def _check_data(report: Evaluation, path: Path, trained: Trained) -> None:
+    found, own = {case.name for case in report.cases}, set(trained.cases)
+    missing, too_much = sorted(own - found), sorted(found - own)
+    if missing or too_much:
+        both = [("without", missing), ("with", too_much)]
+        wrong = " and ".join(f"{word} {', '.join(names)}" for word, names in both if names)
+        raise NotExportable(
+            f"{path.name}: expected an evaluation on just the cases that the run was trained on, "
+            f"found one {wrong}"
+        )
+    if report.data_sha256 != trained.data_sha256:
+        raise NotExportable(
+            f"{path.name}: expected an evaluation on the data that the run was trained on (sha256 "
+            f"{trained.data_sha256}), found the same names with other content "
+            f"({report.data_sha256})"
         )
 
 

@@ -12,7 +12,10 @@ class NetworkRecord(_Frozen):
     filters: tuple[int, ...]
     grid: int = Field(description="rows and columns of the network's input")
     parameters: int
-    training_slices: int = Field(description="slices, or crops of them, that the run's plan holds")
+    training_slices: int = Field(
+        description="slices, or crops of them, that the run drew; fewer than planned where it "
+        "stopped early"
+    )
 
 
 class DriftRecord(_Frozen):
@@ -56,6 +59,8 @@ class RoundingRecord(_Frozen):
 
 
 class SpeedRecord(_Frozen):
+    """Slices a second as `export.speed` measures them."""
+
     float32: float
     float16: float = Field(description="on a CPU through casts; it is meant for a GPU")
     int8: float

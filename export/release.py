@@ -54,14 +54,14 @@ def release(
     `open_data` is called once the run is known to be good, since it may take minutes. The
     contract's figures are those of the report, with the thresholds and smallest lesion that they
     were made with, or else of the cases that the run never saw, with those of `fields`. Raises
-    `NotExportable` for what cannot be exported and ParityError where float32 does not answer as
-    Keras does; `out` is not made then.
+    `NotExportable` for what cannot be exported, `DamagedNetwork`, and ParityError where float32
+    does not answer as Keras does; `out` is not made then.
     """
     with whole_folder(out) as partial:
         trained = read_run(model)
         data = open_data()
         own, others = trained.learned_from(data), trained.never_saw(data)
-        reported = None if report is None else read_report(report, trained.config)
+        reported = None if report is None else read_report(report, trained)
         if reported is None and not any(case.tumor_px for case in others.cases):
             raise NotExportable(
                 "expected a report, or cases with tumour that the run did not learn from, to say "

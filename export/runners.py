@@ -27,7 +27,11 @@ Runner = Callable[[NDArray[np.int16]], Prediction]
 
 
 def onnx_runner(model: ModelProto) -> Runner:
-    """The model on ONNX Runtime's CPU kernels, for a context of one slice."""
+    """The model on ONNX Runtime's CPU kernels, for a context of one slice.
+
+    In batches as `training.evaluation.predictors.label_slices`, which the environment that makes
+    the GPU's graph cannot import: it has no Keras.
+    """
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )

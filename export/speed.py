@@ -21,6 +21,9 @@ ROUNDS = 3
 def slices_per_second(files: Mapping[str, Path]) -> dict[str, float]:
     """By the files' names, as the service would run them on the CPU: a batch on each lane.
 
+    Another measure than that of `training.evaluation.speed`, which gives one session all cores,
+    hands it slices one batch after the other, and takes the median.
+
     Opening them is a check too: the service's own, of contract, signature and self-test. Raises
     `service.errors.InvalidModel`.
     """

@@ -9,8 +9,8 @@ from training.batches import CLASSES
 from training.config import TrainingConfig
 from training.data import Dataset
 from training.folds import patients_of
-from training.network import build_network, finest
-from training.run_folder import RunFolder
+from training.network import build_network, finest, weight_shapes
+from training.run_folder import RunFolder, load_network
 
 
 class NotExportable(ValueError):
@@ -19,13 +19,17 @@ class NotExportable(ValueError):
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: its network in float32 on its own grid, and what it was made of."""
+    """A finished run: its network in float32 on its own grid, and what it was made of.
+
+    `slices` are those of its cases, `training_slices` those it drew from them until it ended.
+    """
 
     network: keras.Model
     config: TrainingConfig
     cases: tuple[str, ...]
     slices: int
     data_sha256: str
+    training_slices: int
 
     def learned_from(self, data: Dataset) -> Dataset:
         """The run's own cases. Raises `NotExportable` where `data` lacks one, or differs."""
@@ -56,7 +60,7 @@ def read_run(model: Path) -> Trained:
     """A run by its folder, or by the `model.keras` in it.
 
     Raises `NotExportable` for a run that is not finished or not there, and for a network that is
-    not the one its configuration describes.
+    not the one its configuration describes; `DamagedNetwork` for a file that holds none.
     """
     folder = RunFolder(model if model.is_dir() else model.parent)
     if not model.exists():
@@ -77,7 +81,7 @@ def read_run(model: Path) -> Trained:
             f"expected a network that sees one slice at a time, found {config.network.context}"
         )
     keras.config.set_dtype_policy("float32")
-    network = _loaded(folder.model_path)
+    network = load_network(folder.model_path)
     _check_is_described(network, config)
     return Trained(
         network=_in_float32(network, config.grid),
@@ -85,29 +89,19 @@ def read_run(model: Path) -> Trained:
         cases=tuple(facts["cases"]),
         slices=facts["slices"],
         data_sha256=facts["sha256"],
+        training_slices=folder.training_slices(),
     )
-
-
-def _loaded(path: Path) -> keras.Model:
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:  # Keras' own, by what is wrong
-        raise NotExportable(f"{path.name}: expected a Keras model, found a damaged file") from error
 
 
 def _check_is_described(network: keras.Model, config: TrainingConfig) -> None:
     described = finest(build_network(config.network, config.grid, CLASSES))
-    if _shapes(network) != _shapes(described):
+    if weight_shapes(network) != weight_shapes(described):
         filters = "-".join(str(count) for count in config.network.filters)
         raise NotExportable(
             f"expected the network that the configuration describes ({config.network.architecture} "
             f"with filters {filters}), found {network.name} with {network.count_params()} "
             f"parameters instead of {described.count_params()}"
         )
-
-
-def _shapes(network: keras.Model) -> list[tuple[int, ...]]:
-    return [tuple(weight.shape) for weight in network.weights]
 
 
 def _in_float32(network: keras.Model, grid: int) -> keras.Model:

@@ -53,6 +53,11 @@ def finest(network: keras.Model) -> keras.Model:
     return keras.Model(network.inputs, network.outputs[0], name=network.name)
 
 
+def weight_shapes(network: keras.Model) -> list[tuple[int, ...]]:
+    """Of all weights in their order: networks in which these differ cannot share them."""
+    return [tuple(weight.shape) for weight in network.weights]
+
+
 def _resnet50_unet(
     image: keras.KerasTensor, config: NetworkConfig, classes: int, weights: Path | None
 ) -> Scores:

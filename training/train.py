@@ -11,7 +11,7 @@ from training.batches import CLASSES, SliceBatches
 from training.config import TrainingConfig
 from training.data import Dataset
 from training.losses import CrossEntropyAndOverlap
-from training.network import build_network, finest
+from training.network import build_network, finest, weight_shapes
 from training.parallel import Devices
 from training.run_folder import AT_RANDOM, RunFolder, Start, load_network
 from training.validate import Looks, averaged_weights
@@ -134,7 +134,7 @@ def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
 def _take_weights(model: keras.Model, path: Path) -> None:
     """Raises ValueError for a network of another architecture or width."""
     earlier, own = load_network(path), finest(model)
-    if _shapes(earlier) != _shapes(own):
+    if weight_shapes(earlier) != weight_shapes(own):
         raise ValueError(f"expected weights of a {model.name} of this size, found {earlier.name}")
     own.set_weights(earlier.get_weights())
 
@@ -145,14 +145,10 @@ def _resume(folder: RunFolder, config: TrainingConfig) -> keras.Model | None:
     if not path.exists():
         return None
     model = load_network(path, to_learn=True)
-    if _shapes(model) != _shapes(build_network(config.network, None, CLASSES)):
+    if weight_shapes(model) != weight_shapes(build_network(config.network, None, CLASSES)):
         wanted = f"{config.network.architecture} {config.network.filters}"
         raise ValueError(f"{path}: expected a checkpoint of {wanted}, found another {model.name}")
     return model
-
-
-def _shapes(network: keras.Model) -> list[tuple[int, ...]]:
-    return [tuple(weight.shape) for weight in network.weights]
 
 
 def _finite(loss: float, epoch: int) -> float:

@@ -10,11 +10,12 @@ pytest.importorskip("tensorflow")
 import cv2
 import keras
 import numpy as np
+from conftest import ROOT
 from keras import layers
 from onnx import ModelProto
 
 from export.convert import deployed, for_export, to_onnx
-from export.fields import LIVER_TUMOR, ContractFields
+from export.fields import ContractFields
 from export.measure import CaseDice, DiceReport
 from export.onnx_graph import with_contract
 from export.parity import phantom_scans, self_test
@@ -102,7 +103,12 @@ def config() -> TrainingConfig:
 
 @pytest.fixture(scope="session")
 def trained(network: keras.Model, config: TrainingConfig) -> Trained:
-    return Trained(network, config, ("volume-001", "volume-002"), 6, "0" * 64)
+    return Trained(network, config, ("volume-001", "volume-002"), 6, "0" * 64, 2400)
+
+
+@pytest.fixture(scope="session")
+def fields() -> ContractFields:
+    return ContractFields.read(ROOT / "export/contracts/phantom.toml")
 
 
 @pytest.fixture(scope="session")
@@ -117,10 +123,9 @@ def float32(converted: ModelProto) -> ModelProto:
 
 
 @pytest.fixture(scope="session")
-def contract(float32: ModelProto, trained: Trained) -> ModelContract:
+def contract(float32: ModelProto, trained: Trained, fields: ContractFields) -> ModelContract:
     report = DiceReport((CaseDice("volume-001", 0.9, 0.5), CaseDice("volume-002", 0.8, None)))
     expected = self_test(onnx_runner(float32), seed=7, size=64, slices=2, tolerance=0.05)
-    fields = ContractFields.read(LIVER_TUMOR)
     return fields.contract(trained, report.validation("by hand"), expected, "int8")
 
 

@@ -1,5 +1,6 @@
 """Conversion to ONNX, to int8 and to the GPU's float16."""
 
+import errno
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto
 
+from export.__main__ import main
 from export.convert import AXES, OPSET
 from export.gpu import check_float16, to_float16
 from export.onnx_graph import contract_of, network_nodes, save_whole, with_contract
@@ -240,6 +242,69 @@ def test_the_gpu_command_runs_without_tensorflow(int8: ModelProto, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "labels agree on" in done.stdout
     assert contract_of(onnx.load(tmp_path / "tiny.gpu.onnx")).precision == "float16"
+
+
+def refused(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the GPU's command says of a file that it does not take."""
+    with pytest.raises(SystemExit) as ended:
+        main(["gpu", str(path)])
+    assert ended.value.code == 1
+    assert not list(path.parent.glob("*gpu*"))
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert error.endswith("; nothing was written")
+    return error
+
+
+def test_the_gpu_command_says_what_is_wrong_in_one_line(
+    float32: ModelProto,
+    int8: ModelProto,
+    contract: ModelContract,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A file that is missing, in float32, without contract, cut off, empty or no model."""
+    path = tmp_path / "tiny.onnx"
+    assert "No such file" in refused(path, capsys)
+    save_whole(with_contract(float32, contract), path)
+    assert "expected an int8 model, found no QuantizeLinear" in refused(path, capsys)
+    save_whole(float32, path)
+    assert "no segmentation_contract in the model's metadata" in refused(path, capsys)
+    whole = int8.SerializeToString()
+    for damaged in (whole[: len(whole) // 2], b"", b"no model"):
+        path.write_bytes(damaged)
+        assert refused(path, capsys).startswith("tiny.onnx: expected an ONNX model, found a damag")
+
+
+def test_the_gpu_command_refuses_a_graph_that_differs(
+    int8: ModelProto,
+    contract: ModelContract,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """From what the contract's self-test expects, here twice the liver."""
+    wrong = contract.self_test.model_copy(
+        update={"liver_voxels": 2 * contract.self_test.liver_voxels + 100}
+    )
+    path = tmp_path / "tiny.onnx"
+    save_whole(with_contract(int8, contract.model_copy(update={"self_test": wrong})), path)
+    assert refused(path, capsys).startswith("self-test: expected")
+
+
+def test_a_file_that_does_not_fit_on_the_disk_leaves_nothing(
+    int8: ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the file nor the part of it that was written."""
+    write = Path.write_bytes
+
+    def half(path: Path, data: bytes) -> int:
+        write(path, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="No space left"):
+        save_whole(int8, tmp_path / "tiny.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def with_own_self_test(int8: ModelProto, seed: int, size: int, slices: int) -> ModelProto:

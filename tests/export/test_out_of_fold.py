@@ -1,6 +1,8 @@
 """A contract's figures from the report of an evaluation."""
 
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +10,43 @@ import numpy as np
 import pytest
 from labelled_cases import make_case, said
 
-from export.fields import LIVER_TUMOR, ContractFields
+from export.fields import ContractFields
 from export.out_of_fold import read_report, validation_of
 from export.trained import NotExportable, Trained
 from service.inference.contract import Thresholds
+from training.data import Case, Dataset
 from training.evaluation.decision import Cleaning
 from training.evaluation.evaluate import evaluate
 from training.evaluation.results import Conditions, Evaluation, Subject
+from training.predict import Prediction
+
+
+def labelled(*names: str) -> Iterable[tuple[Case, Prediction]]:
+    """Cases with four voxels of tumour, of which two are found, and none wrong: Dice 4 / 6.
+
+    volume-002 has none, and none is found.
+    """
+    for name in names:
+        truth = np.zeros((2, 8, 8), np.uint8)
+        truth[:, 2:6, 2:6] = 1
+        found = truth.copy()
+        if name != "volume-002":
+            truth[0, 2, 2:6] = 2
+            found[0, 2, 2:4] = 2
+        yield make_case(name, truth), said(found)
+
+
+NAMES = ("volume-001", "volume-002")
+
+
+@pytest.fixture
+def trained(trained: Trained) -> Trained:
+    """On the very cases of the report."""
+    data = Dataset(tuple(case for case, _ in labelled(*NAMES)))
+    return replace(trained, cases=NAMES, data_sha256=data.sha256)
 
 
 def report(trained: Trained, **changes: Any) -> Evaluation:
-    """Two cases, one without tumour in which some is found."""
-    truth = np.zeros((2, 8, 8), np.uint8)
-    truth[:, 2:6, 2:6] = 1
-    with_tumor, found = truth.copy(), truth.copy()
-    with_tumor[0, 2, 2:6] = 2
-    found[0, 2, 2:4] = 2  # two of four, and none wrong: Dice 4 / 6
-    cases = ((make_case("volume-001", with_tumor), said(found)),
-             (make_case("volume-002", truth), said(found)))  # fmt: skip
     subject = {
         "name": "tiny, 5 folds",
         "kind": "out_of_fold",
@@ -33,7 +54,7 @@ def report(trained: Trained, **changes: Any) -> Evaluation:
         "training_slices": 8000,
     }
     return evaluate(
-        cases,
+        labelled(*changes.get("cases", NAMES)),
         Subject.model_validate(subject | changes.get("subject", {})),
         Conditions.model_validate(changes.get("conditions", {})),
     )
@@ -42,7 +63,7 @@ def report(trained: Trained, **changes: Any) -> Evaluation:
 def read(tmp_path: Path, trained: Trained, **changes: Any) -> Evaluation:
     path = tmp_path / "evaluation.json"
     path.write_text(report(trained, **changes).model_dump_json())
-    return read_report(path, trained.config)
+    return read_report(path, trained)
 
 
 def test_the_figures_are_the_reports(tmp_path: Path, trained: Trained) -> None:
@@ -55,7 +76,9 @@ def test_the_figures_are_the_reports(tmp_path: Path, trained: Trained) -> None:
     assert "without post-processing" in found.method
 
 
-def test_the_decision_is_the_reports(tmp_path: Path, trained: Trained) -> None:
+def test_the_decision_is_the_reports(
+    tmp_path: Path, trained: Trained, fields: ContractFields
+) -> None:
     """A contract never quotes figures of other thresholds than its own."""
     chosen, cleaning = Thresholds(liver=0.4, tumor=0.3), {"min_lesion_mm3": 7, "min_lesion_px": 3}
     conditions = {
@@ -67,7 +90,6 @@ def test_the_decision_is_the_reports(tmp_path: Path, trained: Trained) -> None:
     method = validation_of(read_back).method
     assert "lesions from 7 mm3, or 3 pixels" in method
     assert "a spacing of 2 x 0.75 x 0.75 mm was assumed" in method
-    fields = ContractFields.read(LIVER_TUMOR)
     decided = fields.decided_as(read_back.conditions)
     assert decided.thresholds == chosen
     assert (decided.min_lesion_mm3, decided.min_lesion_px) == (7, 3)
@@ -79,7 +101,10 @@ def test_the_decision_is_the_reports(tmp_path: Path, trained: Trained) -> None:
     ("changes", "message"),
     [
         ({"subject": {"kind": "network"}}, "out-of-fold predictions, found one of tiny, 5 folds"),
-        ({"subject": {"configuration": None}}, "expected an evaluation of unet"),
+        (
+            {"subject": {"configuration": None}},
+            "configuration of a run, found it wrong in name, window",
+        ),
         ({"conditions": {"compat": "codalab"}}, "the paper's definitions, found codalab"),
     ],
 )
@@ -91,11 +116,80 @@ def test_a_report_of_something_else_is_refused(
         read(tmp_path, trained, **changes)
 
 
-def test_a_report_of_another_network_is_refused(tmp_path: Path, trained: Trained) -> None:
-    """Also where only the grid differs."""
-    other = trained.config.model_copy(update={"grid": 128}).model_dump(mode="json")
-    with pytest.raises(NotExportable, match="on a grid of 64, found one of tiny, 5 folds"):
-        read(tmp_path, trained, subject={"configuration": other})
+def changed(trained: Trained, **settings: Any) -> dict[str, Any]:
+    """The configuration of a report, `network__filters` for those within a group."""
+    config = trained.config.model_dump(mode="json")
+    for name, value in settings.items():
+        *groups, last = name.split("__")
+        inner = config
+        for group in groups:
+            inner = inner[group]
+        inner[last] = value
+    return {"configuration": config}
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"grid": 128}, "grid"),
+        ({"network__filters": [8, 4, 4]}, r"network\.filters"),
+        ({"epochs": 7, "augment__synthetic_lesions__most": 9},
+         r"augment\.synthetic_lesions\.most, epochs"),
+        ({"same_patient": [["volume-001", "volume-002"]]}, "same_patient"),
+    ],
+)  # fmt: skip
+def test_a_report_of_another_recipe_is_refused(
+    tmp_path: Path, trained: Trained, settings: dict[str, Any], named: str
+) -> None:
+    """The message names every setting that differs, and no other."""
+    with pytest.raises(NotExportable, match=rf"tiny, 5 folds with another {named}$"):
+        read(tmp_path, trained, subject=changed(trained, **settings))
+
+
+def test_what_makes_no_other_recipe_may_differ(tmp_path: Path, trained: Trained) -> None:
+    """Name, seed and looks at held-out cases, and a setting that the report does not know yet."""
+    subject = changed(trained, name="other", seed=5, validation__every_epochs=2)
+    del subject["configuration"]["neighbours"], subject["configuration"]["augment"]["elastic"]
+    assert len(read(tmp_path, trained, subject=subject).cases) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({"network__architecture": "vgg"}, r"network\.architecture"),
+        ({"later": 1}, "later"),
+        ({"network__context": 2}, "network.context must be odd"),
+    ],
+)
+def test_a_configuration_that_is_none_is_refused(
+    tmp_path: Path, trained: Trained, settings: dict[str, Any], wrong: str
+) -> None:
+    """Of an unknown network, with an unknown setting, against a rule between several."""
+    with pytest.raises(NotExportable, match=f"configuration of a run, found it wrong in .*{wrong}"):
+        read(tmp_path, trained, subject=changed(trained, **settings))
+
+
+@pytest.mark.parametrize(
+    ("cases", "wrong"),
+    [
+        (NAMES[:1], "without volume-002"),
+        ((*NAMES, "volume-003", "volume-004"), "with volume-003, volume-004"),
+        (("volume-001", "volume-003"), "without volume-002 and with volume-003"),
+    ],
+)
+def test_a_report_on_other_cases_is_refused(
+    tmp_path: Path, trained: Trained, cases: tuple[str, ...], wrong: str
+) -> None:
+    """Some of the folds, or cases that the run never learned from."""
+    with pytest.raises(NotExportable, match=f"just the cases .* found one {wrong}$"):
+        read(tmp_path, trained, cases=cases)
+
+
+def test_a_report_on_other_data_of_the_same_names_is_refused(
+    tmp_path: Path, trained: Trained
+) -> None:
+    with pytest.raises(NotExportable, match="the same names with other content"):
+        read(tmp_path, replace(trained, data_sha256="1" * 64))
 
 
 def test_what_is_no_report_is_refused(tmp_path: Path, trained: Trained) -> None:
@@ -103,7 +197,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path, trained: Trained) -> None:
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps({"cases": []}))
     with pytest.raises(NotExportable, match=r"found it wrong in .*conditions.*subject"):
-        read_report(path, trained.config)
+        read_report(path, trained)
     path.write_text("no json")
     with pytest.raises(NotExportable, match=r"evaluation\.json: expected an evaluation"):
-        read_report(path, trained.config)
+        read_report(path, trained)

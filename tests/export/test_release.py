@@ -2,18 +2,20 @@
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import onnx
 import pytest
+from conftest import ROOT
 from labelled_cases import said
 from onnx import ModelProto
 
 from export import folder as folder_module
 from export import release as release_module
 from export.__main__ import main
-from export.fields import LIVER_TUMOR, ContractFields
+from export.fields import ContractFields
 from export.measure import measure, sampled, whole
 from export.onnx_graph import contract_of
 from export.parity import Difference, ParityError, check_self_test
@@ -38,16 +40,18 @@ FILES = {"card.md", "contract.json", "export.json"} | {
 def run(network: keras.Model, config: TrainingConfig, data: Dataset) -> Trained:
     own = data.split("train")
     names = tuple(case.name for case in own.cases)
-    return Trained(network, config, names, len(own.slices), own.sha256)
+    return Trained(network, config, names, len(own.slices), own.sha256, 2400)
 
 
 @pytest.fixture(scope="module")
-def out(run: Trained, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(
+    run: Trained, data: Dataset, fields: ContractFields, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """An export, measured on the one case that the run did not learn from."""
     path = tmp_path_factory.mktemp("exports") / "new" / "tiny"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(release_module, "read_run", lambda model: run)
-        release(Path("run"), lambda: data, ContractFields.read(LIVER_TUMOR), path)
+        release(Path("run"), lambda: data, fields, path)
     return path
 
 
@@ -98,6 +102,17 @@ def test_the_record_holds_what_was_measured(out: Path, network: keras.Model) -> 
     assert "Research use only" in card
 
 
+def test_the_card_tells_of_the_runs_own_data(out: Path) -> None:
+    """Its name from the contract's file, its counts and what was drawn from the run."""
+    record = ExportRecord.model_validate_json((out / "export.json").read_text())
+    assert record.network.training_slices == 2400
+    card = (out / "card.md").read_text()
+    assert "| Trained on | 2 volumes, 6 slices of synthetic abdomens |" in card
+    assert "| Training | 2400 slices drawn, repeats counted |" in card
+    assert "- CT values outside -40 to 160 HU cannot be told apart." in card
+    assert "LiTS" not in card
+
+
 def out_of_fold_report(trained: Trained, data: Dataset) -> Evaluation:
     """Of a model that knows every label, decided by thresholds of its own."""
     subject = Subject(
@@ -112,19 +127,19 @@ def out_of_fold_report(trained: Trained, data: Dataset) -> Evaluation:
 def test_with_a_report_the_contract_quotes_it(
     run: Trained,
     data: Dataset,
+    fields: ContractFields,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     """Its figures and its decision; then the run may have learned from every case, and what int8
     changes is told on a part of those.
     """
-    everything = Trained(
-        run.network, run.config, tuple(case.name for case in data.cases), 9, data.sha256
-    )
+    names = tuple(case.name for case in data.cases)
+    everything = replace(run, cases=names, slices=9, data_sha256=data.sha256)
     monkeypatch.setattr(release_module, "read_run", lambda model: everything)
     report, out = tmp_path / "evaluation.json", tmp_path / "out"
     report.write_text(out_of_fold_report(everything, data).model_dump_json())
-    release(Path("run"), lambda: data, ContractFields.read(LIVER_TUMOR), out, report)
+    release(Path("run"), lambda: data, fields, out, report)
     written = contract_of(onnx.load(out / "model.int8.onnx"))
     assert (written.validation.cases, written.validation.liver_dice_per_case) == (3, 1.0)
     assert (written.thresholds.tumor, written.min_lesion_px) == (0.25, 2)
@@ -136,6 +151,7 @@ def test_with_a_report_the_contract_quotes_it(
 def test_a_file_that_the_gpu_command_refuses_is_told_of(
     run: Trained,
     data: Dataset,
+    fields: ContractFields,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -147,7 +163,7 @@ def test_a_file_that_the_gpu_command_refuses_is_told_of(
 
     monkeypatch.setattr(release_module, "read_run", lambda model: run)
     monkeypatch.setattr(release_module, "accept", refuse)
-    release(Path("run"), lambda: data, ContractFields.read(LIVER_TUMOR), tmp_path / "out")
+    release(Path("run"), lambda: data, fields, tmp_path / "out")
     assert "would refuse this file: int8 and float16: too far apart" in " ".join(
         capsys.readouterr().out.split()
     )
@@ -156,18 +172,25 @@ def test_a_file_that_the_gpu_command_refuses_is_told_of(
 
 
 def test_without_report_and_unseen_cases_nothing_is_exported(
-    run: Trained, data: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Trained,
+    data: Dataset,
+    fields: ContractFields,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(release_module, "read_run", lambda model: run)
     known = data.split("train")
     with pytest.raises(NotExportable, match="expected a report, or cases with tumour"):
-        release(Path("run"), lambda: known, ContractFields.read(LIVER_TUMOR), tmp_path / "out")
+        release(Path("run"), lambda: known, fields, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
-def command(slices: Path, out: Path, tmp_path: Path) -> int:
+CONTRACT = ("--contract", str(ROOT / "export/contracts/phantom.toml"))
+
+
+def command(slices: Path, out: Path, tmp_path: Path, contract: tuple[str, ...] = CONTRACT) -> int:
     """The exit status of the command on what is no run."""
-    arguments = [str(tmp_path / "no-run"), "--data", str(slices), "--out", str(out)]
+    arguments = [str(tmp_path / "no-run"), "--data", str(slices), "--out", str(out), *contract]
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     return int(ended.value.code or 0)
@@ -181,6 +204,18 @@ def test_the_command_says_what_is_wrong_in_one_line(
     said = capsys.readouterr().err.strip()
     assert said.endswith("expected a run's folder or its model.keras, found nothing; nothing was "
                          "written")  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_contract_is_taken_for_granted(
+    slices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another data set's name and licence would be in the file; one that is not there is named."""
+    assert command(slices, tmp_path / "out", tmp_path, contract=()) == 2
+    assert "--contract" in capsys.readouterr().err
+    gone = ("--contract", str(tmp_path / "gone.toml"))
+    assert command(slices, tmp_path / "out", tmp_path, gone) == 1
+    assert "gone.toml'; nothing was written" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,7 @@
 """Reading a run, and what cannot be exported."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,7 +13,7 @@ from training.batches import CLASSES
 from training.config import NetworkConfig, TrainingConfig
 from training.data import Dataset
 from training.network import build_network, finest
-from training.run_folder import RunFolder
+from training.run_folder import DamagedNetwork, RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,16 @@ def test_a_run_is_read_by_its_folder_or_its_network(run: RunFolder, name: str) -
     assert (trained.cases, trained.slices) == (("volume-001", "volume-002"), 6)
 
 
+def test_a_run_that_stopped_early_drew_fewer_slices(run: RunFolder, tmp_path: Path) -> None:
+    """Those of the epochs in its log, not those of its plan of 18."""
+    names = ("config.json", "data.json", "model.keras")
+    stopped = RunFolder(copied(run, tmp_path / "run", *names))
+    for epoch in (1, 2, 3):
+        stopped.log(epoch=epoch, loss=0.5, seconds=1.0)
+    assert read_run(stopped.path).training_slices == 3 * 100 * 8  # of 8 slices a step
+    assert read_run(run.path).training_slices == 18 * 100 * 8
+
+
 def test_a_network_that_sees_neighbours_is_not_exported(run: RunFolder, tmp_path: Path) -> None:
     """The deployed graph sees one slice; the message says so instead of a shape that fails."""
     other = RunFolder(copied(run, tmp_path / "run", "data.json", "model.keras"))
@@ -84,7 +95,7 @@ def test_a_damaged_network(run: RunFolder, tmp_path: Path) -> None:
     path = copied(run, tmp_path / "run", "config.json", "data.json", "model.keras")
     whole = (path / "model.keras").read_bytes()
     (path / "model.keras").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(NotExportable, match=r"model\.keras: expected a Keras model"):
+    with pytest.raises(DamagedNetwork, match=r"model\.keras: expected a Keras model"):
         read_run(path)
 
 
@@ -116,5 +127,5 @@ def test_held_out_are_the_cases_of_other_patients(run: RunFolder, data: Dataset)
     assert [case.name for case in trained.never_saw(data).cases] == ["volume-003"]
     groups = (("volume-002", "volume-003", "volume-009"),)
     config = trained.config.model_copy(update={"same_patient": groups})
-    same = type(trained)(trained.network, config, trained.cases, 6, trained.data_sha256)
+    same = replace(trained, config=config)
     assert same.never_saw(data).cases == ()

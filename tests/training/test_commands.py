@@ -39,7 +39,8 @@ def test_documented_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """The whole block, word for word: from no data at all to a model that segments a phantom."""
     blocks = re.findall(r"```sh training example\n(.*?)```", DOCUMENT, re.DOTALL)
     assert len(blocks) == 1
-    (tmp_path / "training").symlink_to(ROOT / "training")
+    for package in ("training", "export"):  # whose configurations the commands name
+        (tmp_path / package).symlink_to(ROOT / package)
     monkeypatch.chdir(tmp_path)
     for line in blocks[0].replace("\\\n", "").splitlines():
         run_as_typed(line, monkeypatch)
@@ -48,6 +49,8 @@ def test_documented_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("cv-report/report.html", "compared/comparison.md", "figures/learning-curves.png",
                  "export/model.int8.onnx", "int8-report/evaluation.json"):  # fmt: skip
         assert (runs / name).stat().st_size > 100
+    card = (runs / "export/card.md").read_text()
+    assert "6 volumes, 72 slices of synthetic abdomens" in card
     assert list((runs / "segmented").iterdir())
 
 

@@ -17,7 +17,8 @@ SLICES, SIDE, ROUNDS = 16, 512, 5
 def slices_per_second(model: Path) -> float:
     """Median of five rounds over 16 phantom slices of 512 x 512, after one that warms up.
 
-    ONNX Runtime's CPU kernels on all cores, window and resampling included.
+    ONNX Runtime's CPU kernels on all cores, window and resampling included. The card of an export
+    gives another number: the service's lanes at once, the best round.
     """
     session = open_session(model)
     hu = abdomen_hu(1, SLICES, SIDE)
