@@ -84,6 +84,7 @@ class ContractFields(_Frozen):
                 cases=len(trained.cases),
                 slices=trained.slices,
                 volumes=trained.cases,
+                also_known=tuple(sorted({*trained.known_cases} - {*trained.cases})),
             ),
             validation=validation,
             self_test=self_test,

@@ -123,6 +123,13 @@ def _method(report: Evaluation) -> str:
     if conditions.assumed_spacing_mm is not None:
         spacing = " x ".join(f"{step:g}" for step in conditions.assumed_spacing_mm)
         cleaned += f", for which a spacing of {spacing} mm was assumed"
+    if conditions.chosen is not None:
+        worth = conditions.chosen.left_out_tumor_dice
+        value = "not known" if worth is None else f"{worth:.4f}"
+        cleaned += (
+            "; thresholds and the smallest lesion were chosen on the same predictions (mean tumour "
+            f"Dice of volumes under what those of other patients would choose: {value})"
+        )
     return (
         "Out of fold: every volume labelled by a network of the same recipe that never saw its "
         f"patient{budget}; whole volumes, Dice per volume, {cleaned}."

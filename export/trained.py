@@ -8,7 +8,6 @@ import keras
 from training.batches import CLASSES
 from training.config import TrainingConfig
 from training.data import Dataset
-from training.folds import patients_of
 from training.network import build_network, finest, weight_shapes
 from training.run_folder import RunFolder, load_network
 
@@ -21,12 +20,14 @@ class NotExportable(ValueError):
 class Trained:
     """A finished run: its network in float32 on its own grid, and what it was made of.
 
-    `slices` are those of its cases, `training_slices` those it drew from them until it ended.
+    `known_cases` are `cases` and others that are no strangers to the network, `slices` those of
+    `cases`, `training_slices` those it drew from them until it ended.
     """
 
     network: keras.Model
     config: TrainingConfig
     cases: tuple[str, ...]
+    known_cases: tuple[str, ...]
     slices: int
     data_sha256: str
     training_slices: int
@@ -48,12 +49,8 @@ class Trained:
         return own
 
     def never_saw(self, data: Dataset) -> Dataset:
-        """The cases of patients that the run did not learn from; may be empty."""
-        named = {case.name for case in data.cases}
-        groups = [[name for name in group if name in named] for group in self.config.same_patient]
-        patients = patients_of(data.cases, groups)
-        known = {patients[name] for name in self.cases if name in patients}
-        return data.only({name for name, patient in patients.items() if patient not in known})
+        """The cases that are new to the network; may be empty."""
+        return Dataset(tuple(case for case in data.cases if case.name not in self.known_cases))
 
 
 def read_run(model: Path) -> Trained:
@@ -87,6 +84,7 @@ def read_run(model: Path) -> Trained:
         network=_in_float32(network, config.grid),
         config=config,
         cases=tuple(facts["cases"]),
+        known_cases=folder.known_cases(),
         slices=facts["slices"],
         data_sha256=facts["sha256"],
         training_slices=folder.training_slices(),

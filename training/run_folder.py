@@ -187,14 +187,16 @@ class RunFolder:
             yield
 
     def known_cases(self) -> tuple[str, ...]:
-        """Names of all cases that had a part in the network: those that it learned from, those that
-        chose it, and the same of the runs that it started from.
+        """Names of all cases that are no strangers to the network: those that it learned from,
+        those that chose it, the same of the runs that it started from, and others of their
+        patients, as far as the configuration names them.
 
         Raises FileNotFoundError where the folder holds no run.
         """
         facts, began = self.data(), self._start()
         known = {*facts["cases"], *facts.get("chosen_on", ()), *began.get("known_before", ())}
-        return tuple(sorted(known))
+        groups = [group for group in self.config().same_patient if known & set(group)]
+        return tuple(sorted(known.union(*groups)))
 
     def _start(self) -> dict[str, Any]:
         if not self.start_path.exists():

@@ -103,7 +103,8 @@ def config() -> TrainingConfig:
 
 @pytest.fixture(scope="session")
 def trained(network: keras.Model, config: TrainingConfig) -> Trained:
-    return Trained(network, config, ("volume-001", "volume-002"), 6, "0" * 64, 2400)
+    cases = ("volume-001", "volume-002")
+    return Trained(network, config, cases, cases, 6, "0" * 64, 2400)
 
 
 @pytest.fixture(scope="session")

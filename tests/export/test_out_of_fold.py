@@ -85,11 +85,14 @@ def test_the_decision_is_the_reports(
         "thresholds": chosen.model_dump(),
         "cleaning": cleaning,
         "assumed_spacing_mm": (2, 0.75, 0.75),
+        "chosen": {"cases": ["volume-001"], "left_out_tumor_dice": 0.25},
     }
     read_back = read(tmp_path, trained, conditions=conditions)
     method = validation_of(read_back).method
     assert "lesions from 7 mm3, or 3 pixels" in method
     assert "a spacing of 2 x 0.75 x 0.75 mm was assumed" in method
+    assert "chosen on the same predictions" in method
+    assert "those of other patients would choose: 0.2500" in method
     decided = fields.decided_as(read_back.conditions)
     assert decided.thresholds == chosen
     assert (decided.min_lesion_mm3, decided.min_lesion_px) == (7, 3)

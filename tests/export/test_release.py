@@ -40,7 +40,7 @@ FILES = {"card.md", "contract.json", "export.json"} | {
 def run(network: keras.Model, config: TrainingConfig, data: Dataset) -> Trained:
     own = data.split("train")
     names = tuple(case.name for case in own.cases)
-    return Trained(network, config, names, len(own.slices), own.sha256, 2400)
+    return Trained(network, config, names, names, len(own.slices), own.sha256, 2400)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_with_a_report_the_contract_quotes_it(
     changes is told on a part of those.
     """
     names = tuple(case.name for case in data.cases)
-    everything = replace(run, cases=names, slices=9, data_sha256=data.sha256)
+    everything = replace(run, cases=names, known_cases=names, slices=9, data_sha256=data.sha256)
     monkeypatch.setattr(release_module, "read_run", lambda model: everything)
     report, out = tmp_path / "evaluation.json", tmp_path / "out"
     report.write_text(out_of_fold_report(everything, data).model_dump_json())

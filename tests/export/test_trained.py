@@ -1,7 +1,6 @@
 """Reading a run, and what cannot be exported."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -121,11 +120,17 @@ def test_other_data_of_the_same_names(run: RunFolder, data: Dataset) -> None:
         read_run(run.path).learned_from(changed)
 
 
-def test_held_out_are_the_cases_of_other_patients(run: RunFolder, data: Dataset) -> None:
+def test_held_out_are_the_cases_of_other_patients(
+    run: RunFolder, data: Dataset, tmp_path: Path
+) -> None:
     """A case of a patient that the run learned from is none, named in the run or not."""
     trained = read_run(run.path)
     assert [case.name for case in trained.never_saw(data).cases] == ["volume-003"]
+    same = RunFolder(copied(run, tmp_path / "run", "data.json", "model.keras"))
     groups = (("volume-002", "volume-003", "volume-009"),)
-    config = trained.config.model_copy(update={"same_patient": groups})
-    same = replace(trained, config=config)
-    assert same.never_saw(data).cases == ()
+    config = run.config().model_copy(update={"same_patient": groups})
+    same.config_path.write_text(config.model_dump_json())
+    trained = read_run(same.path)
+    assert trained.never_saw(data).cases == ()
+    assert trained.cases == ("volume-001", "volume-002")
+    assert trained.known_cases == ("volume-001", "volume-002", "volume-003", "volume-009")

@@ -157,7 +157,7 @@ def _open_network(path: Path, flips: bool) -> Opened:
         configuration=config.model_dump(mode="json"),
         training_slices=folder.training_slices(),
         parameters=int(network.count_params()),
-        trained_on=_trained_on(folder, config),
+        trained_on=folder.known_cases() if folder.data_path.exists() else None,
     )
     runs = {config.name: folder}
     return Opened(subject, lambda case: predictor(case_as_seen(case, config)), runs=runs)
@@ -197,12 +197,3 @@ def _parameters(folds: Sequence[RunFolder]) -> int | None:
         if folder.finished:
             return int(load_network(folder.model_path).count_params())
     return None
-
-
-def _trained_on(folder: RunFolder, config: TrainingConfig) -> tuple[str, ...] | None:
-    """Also other cases of the same patients: to the network they are no strangers."""
-    if not folder.data_path.exists():
-        return None
-    names = set(folder.known_cases())
-    same = [group for group in config.same_patient if names & set(group)]
-    return tuple(sorted(names.union(*same)))
