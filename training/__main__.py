@@ -57,7 +57,7 @@ def phantom(
 
 @app.command()
 def check(data: Data, prepared: Prepared = PREPARED) -> None:
-    """Read all of a data set and name every bad case."""
+    """Read all of a data set, name every bad case, and say what looks odd in the others."""
     from training.data import open_dataset
 
     with _plain_errors():
@@ -69,6 +69,9 @@ def check(data: Data, prepared: Prepared = PREPARED) -> None:
         f"{sum(item.tumor_px > 0 for item in slices)} with tumour; "
         f"{sum(case.tumor_px == 0 for case in found.cases)} case(s) without tumour"
     )
+    for case in found.cases:
+        for notice in case.notices:
+            typer.echo(f"{case.name}: {notice.code}: {notice.message}")
 
 
 @app.command()

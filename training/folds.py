@@ -26,9 +26,16 @@ def patients_of(cases: Iterable[Case], same_patient: Sequence[Sequence[str]]) ->
     for group in same_patient:
         for name in group:
             if name not in names:
-                raise ValueError(f"same_patient: expected names of cases, found {name}")
+                known = f"such as {min(names)}, " if names else ""
+                raise ValueError(
+                    f"same_patient in the configuration: expected names of cases, {known}found "
+                    f"{name}"
+                )
             if name in patients:
-                raise ValueError(f"same_patient: expected {name} in one group, found it in two")
+                raise ValueError(
+                    f"same_patient in the configuration: expected {name} in one group, found it in "
+                    "two"
+                )
             patients[name] = group[0]
     return {name: patients.get(name, name) for name in sorted(names)}
 

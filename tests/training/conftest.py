@@ -1,6 +1,7 @@
 """Small data sets of known content."""
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from training.data import Dataset
-from training.data.nifti import find_pairs, read_nifti_folder
+from training.data.nifti import read_nifti_folder
+from training.data.pairs import find_pairs
 from training.phantom import write_phantoms
 
 
@@ -24,6 +26,16 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def phantoms(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return read_nifti_folder(find_pairs(phantom_folder), tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture
+def pair(tmp_path: Path, phantom_folder: Path) -> Path:
+    """A folder of one case that the tests damage."""
+    folder = tmp_path / "lits"
+    folder.mkdir()
+    for name in ("volume-0.nii", "segmentation-0.nii"):
+        shutil.copy(phantom_folder / name, folder)
+    return folder
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 
 import importlib
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 from conftest import ROOT
 from typer.testing import CliRunner
@@ -121,6 +124,23 @@ def test_check_counts_what_there_is(tmp_path: Path, phantom_folder: Path) -> Non
     assert result.exit_code == 0
     assert result.output.startswith("5 cases, 40 slices: ")
     assert "1 case(s) without tumour" in result.output
+
+
+def test_check_prints_the_notices_of_the_decoder(tmp_path: Path, phantom_folder: Path) -> None:
+    """A CT stored with 1024 more is a case, and a line says what is odd about it."""
+    for kind in ("volume", "segmentation"):
+        for number in (0, 1):
+            shutil.copy(phantom_folder / f"{kind}-{number}.nii", tmp_path)
+    image = nibabel.Nifti1Image.from_bytes((tmp_path / "volume-1.nii").read_bytes())
+    moved = np.asarray(image.dataobj) + np.int16(1024)
+    nibabel.Nifti1Image(moved, None, image.header).to_filename(tmp_path / "volume-1.nii")
+    command = ["check", "--data", str(tmp_path), "--prepared", str(tmp_path / "prepared")]
+    for _ in ("prepared now", "prepared before"):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0
+        first, *others = result.output.splitlines()
+        assert first.startswith("2 cases")
+        assert [line.split(" The ")[0] for line in others] == ["volume-1: hu_range_unusual:"]
 
 
 def test_tuning_needs_predictions_of_these_cases(tmp_path: Path, phantom_folder: Path) -> None:

@@ -1,5 +1,8 @@
 """A configuration is whole, or refused."""
 
+import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,9 @@ from pydantic import ValidationError
 from tiny_training import tiny_config
 
 from training.config import TrainingConfig
+from training.data import Case
+from training.data.pairs import find_pairs
+from training.folds import patients_of
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 
@@ -32,6 +38,45 @@ def test_extends_takes_what_a_file_does_not_say(tmp_path: Path) -> None:
     assert (config.name, config.epochs) == ("own", 3)
     assert (config.augment.noise, config.augment.gamma) == (0.2, 0.3)
     assert config.window.upper_hu == 160
+
+
+def lits_files(folder: Path, number: int) -> None:
+    for kind in ("volume", "segmentation"):
+        (folder / f"{kind}-{number}.nii").touch()
+
+
+def decathlon_files(folder: Path, number: int) -> None:
+    """Adds a case to the list of the description."""
+    description = folder / "dataset.json"
+    fields = {"labels": {"0": "background", "1": "liver", "2": "cancer"}, "training": []}
+    if description.exists():
+        fields = json.loads(description.read_text())
+    places = {"image": "imagesTr", "label": "labelsTr"}
+    for place in places.values():
+        (folder / place).mkdir(exist_ok=True)
+        (folder / place / f"liver_{number}.nii.gz").touch()
+    entry = {kind: f"./{place}/liver_{number}.nii.gz" for kind, place in places.items()}
+    fields["training"] = [*fields["training"], entry]
+    description.write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    ("layout", "write"), [("lits", lits_files), ("decathlon", decathlon_files)]
+)
+def test_each_layout_has_a_recipe_that_keeps_its_patients_together(
+    tmp_path: Path, layout: str, write: Callable[[Path, int], None]
+) -> None:
+    """Volumes 7 to 10 by that layout's names, and nothing else than in the recipe for slices."""
+    for number in range(12):
+        write(tmp_path, number)
+    recipe = TrainingConfig.read(CONFIGS / "resnet50_unet.toml")
+    config = TrainingConfig.read(CONFIGS / f"resnet50_unet_{layout}.toml")
+    cases = [Case(pair.name, (), "0") for pair in find_pairs(tmp_path)]
+    patients = patients_of(cases, config.same_patient)
+    together = {name for name, patient in patients.items() if patient != name}
+    assert {int(re.split("[-_]", name)[1]) for name in together} == {8, 9, 10}
+    assert len(set(patients.values())) == 12 - 3
+    assert config.model_copy(update={"same_patient": recipe.same_patient}) == recipe
 
 
 def test_files_that_extend_in_a_circle_are_refused(tmp_path: Path) -> None:

@@ -72,8 +72,9 @@ def test_folds_that_cannot_be_made_are_refused(folds: int) -> None:
 
 
 def test_groups_name_cases_that_there_are_once() -> None:
-    """A name that is unknown, or in two groups, is refused."""
-    with pytest.raises(ValueError, match="found v99"):
+    """A name that is unknown, or in two groups, is refused, and where it stands is said."""
+    expected = "same_patient in the configuration: expected names of cases, such as v0, found v99"
+    with pytest.raises(ValueError, match=expected):
         patients_of(DATA.cases, (("v1", "v99"),))
     with pytest.raises(ValueError, match="expected v2 in one group"):
         patients_of(DATA.cases, (("v1", "v2"), ("v2", "v3")))

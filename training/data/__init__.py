@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from training.data.case import Case, Dataset, LabelledSlice
-from training.data.nifti import find_pairs, read_nifti_folder
+from training.data.nifti import read_nifti_folder
+from training.data.pairs import find_pairs
 from training.data.slice_folder import MANIFEST, read_slice_folder
 
 __all__ = ["Case", "Dataset", "LabelledSlice", "open_dataset"]

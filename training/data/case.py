@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from service.notices import Notice
 from service.volume import LIVER_LABEL, TUMOR_LABEL
 
 LABELS = (0, LIVER_LABEL, TUMOR_LABEL)
@@ -52,8 +53,8 @@ class LabelledSlice:
 class Case:
     """One volume, or those of its slices that the data set holds, in ascending number.
 
-    `spacing_mm` is (slice, row, column), None where the source does not say; `split` is what the
-    source suggests.
+    `spacing_mm` is (slice, row, column), None where the source does not say all of it; `split` is
+    what the source suggests; `notices` are the decoder's about the image.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Case:
     sha256: str
     spacing_mm: tuple[float, float, float] | None = None
     split: str | None = None
+    notices: tuple[Notice, ...] = ()
 
     @cached_property
     def liver_px(self) -> int:

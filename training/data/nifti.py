@@ -1,18 +1,17 @@
-"""Folders of NIfTI volumes, as LiTS and the Medical Segmentation Decathlon lay them out.
+"""Pairs of NIfTI volumes as cases.
 
-LiTS: `volume-N.nii` and `segmentation-N.nii`, also gzipped, in the folder or below it. Decathlon:
-`dataset.json` with `imagesTr` and `labelsTr`. Each pair is read once by the service's own decoder,
-turned to the model's orientation, and kept unpacked beside a note of what it was made from, so that
-a single slice can be read without the rest.
+Each pair is read once by the service's own decoder, turned to the model's orientation, and kept
+unpacked beside a note of what it was made from, so that a single slice can be read without the
+rest.
 """
 
 import gzip
 import hashlib
 import json
-import re
-import shutil
+import tempfile
+import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -25,17 +24,20 @@ from service.decode import decode
 from service.decode.archive import ArchiveLimits
 from service.decode.options import DecodeOptions
 from service.errors import BadRequest
+from service.notices import Notice
 from service.volume import HounsfieldWindow, Scan, to_canonical
 from training.data.case import Case, Dataset, LabelledSlice, counted, wrong_labels
+from training.data.pairs import Pair
 from training.data.problems import BadDataset, Problem
 
 SAME_PLACE_MM = 0.1
 """How far the corners of an image and its labels may lie apart: headers are rounded."""
 
-_LITS_NAME = re.compile(r"(volume|segmentation)-(.+?)\.nii(\.gz)?")
-_LAYOUT = 1
+_LAYOUT = 2
 """Of the prepared files; another number makes them anew."""
 
+_HU = "hu.npy"
+_LABELS = "labels.npy"
 _NOTE = "case.json"
 
 _HU_PER_LABEL = 100
@@ -56,15 +58,6 @@ _OPTIONS = DecodeOptions(
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An image and its labels on disk."""
-
-    name: str
-    image: Path
-    labels: Path
-
-
-@dataclass(frozen=True)
 class PreparedFiles:
     """Unpacked arrays of one case, [slice, row, column]; only what is looked at is read."""
 
@@ -78,25 +71,11 @@ class PreparedFiles:
 
     @cached_property
     def _hu(self) -> NDArray[np.int16]:
-        return np.asarray(np.load(self.folder / "hu.npy", mmap_mode="r"))
+        return np.asarray(np.load(self.folder / _HU, mmap_mode="r"))
 
     @cached_property
     def _labels(self) -> NDArray[np.uint8]:
-        return np.asarray(np.load(self.folder / "labels.npy", mmap_mode="r"))
-
-
-def find_pairs(folder: Path) -> list[Pair]:
-    """The pairs of a LiTS or Decathlon folder, by name. Raises `BadDataset` for a file alone."""
-    if not folder.is_dir():
-        raise BadDataset([Problem(str(folder), "expected a folder with the data, found none")])
-    description = folder / "dataset.json"
-    pairs, problems = _decathlon(folder, description) if description.exists() else _lits(folder)
-    if not pairs and not problems:
-        expected = "volume-N.nii with segmentation-N.nii, dataset.json, or manifest.csv"
-        problems = [Problem(folder.name, f"expected {expected}, found none")]
-    if problems:
-        raise BadDataset(problems)
-    return sorted(pairs, key=lambda pair: pair.name)
+        return np.asarray(np.load(self.folder / _LABELS, mmap_mode="r"))
 
 
 def read_nifti_folder(pairs: Iterable[Pair], prepared: Path) -> Dataset:
@@ -112,54 +91,6 @@ def read_nifti_folder(pairs: Iterable[Pair], prepared: Path) -> Dataset:
     return Dataset(tuple(cases))
 
 
-def _lits(folder: Path) -> tuple[list[Pair], list[Problem]]:
-    files: dict[str, dict[str, Path]] = {"volume": {}, "segmentation": {}}
-    problems = []
-    for path in sorted(folder.rglob("*.nii*")):
-        match = _LITS_NAME.fullmatch(path.name)
-        if match and path.is_file():
-            kind, number = match[1], match[2]
-            if number in files[kind]:
-                problems.append(Problem(path.name, "expected each volume once, found it twice"))
-            files[kind][number] = path
-    images, labels = files["volume"], files["segmentation"]
-    for number in sorted(images.keys() - labels.keys()):
-        problems.append(Problem(f"volume-{number}", "the mask is missing"))
-    for number in sorted(labels.keys() - images.keys()):
-        problems.append(Problem(f"segmentation-{number}", "the volume is missing"))
-    pairs = [Pair(f"volume-{n}", images[n], labels[n]) for n in images.keys() & labels.keys()]
-    return pairs, problems
-
-
-def _decathlon(folder: Path, description: Path) -> tuple[list[Pair], list[Problem]]:
-    try:
-        fields = json.loads(description.read_text())
-        entries = [(folder / item["image"], folder / item["label"]) for item in fields["training"]]
-        meanings = {int(value): str(name).lower() for value, name in fields["labels"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        expected = "expected labels and a list of training images, found none to read"
-        raise BadDataset([Problem(description.name, expected)]) from error
-    if "liver" not in meanings.get(1, "") or set(meanings) - {0, 1, 2}:
-        found = ", ".join(f"{value} {name}" for value, name in sorted(meanings.items()))
-        return [], [Problem(description.name, f"expected 1 liver and 2 tumour, found {found}")]
-    pairs: list[Pair] = []
-    problems = []
-    for image, labels in entries:
-        name = image.name.split(".nii")[0]
-        if any(pair.name == name for pair in pairs):
-            problems.append(Problem(name, "expected each image once, found it twice"))
-        missing = [
-            what for what, path in (("image", image), ("mask", labels)) if not path.is_file()
-        ]
-        problems += [Problem(name, f"the {what} is missing") for what in missing]
-        pairs.append(Pair(name, image, labels))
-    named = {path.resolve() for pair in pairs for path in (pair.image, pair.labels)}
-    for path in sorted([*folder.glob("imagesTr/*.nii*"), *folder.glob("labelsTr/*.nii*")]):
-        if path.resolve() not in named and not path.name.startswith("."):
-            problems.append(Problem(path.name, f"{description.name} does not name it"))
-    return pairs, problems
-
-
 def _case(pair: Pair, prepared: Path) -> Case:
     """Raises ValueError for a pair that cannot be trained on."""
     folder = prepared / f"{pair.name}-{_fingerprint(pair)}"
@@ -171,8 +102,12 @@ def _case(pair: Pair, prepared: Path) -> Case:
         LabelledSlice(pair.name, index, liver_px, tumor_px, files)
         for index, (liver_px, tumor_px) in enumerate(note["counts"])
     )
-    slice_mm, row_mm, column_mm = note["spacing_mm"]
-    return Case(pair.name, slices, note["sha256"], (slice_mm, row_mm, column_mm))
+    spacing_mm = None
+    if note["spacing_mm"] is not None:
+        slice_mm, row_mm, column_mm = note["spacing_mm"]
+        spacing_mm = (slice_mm, row_mm, column_mm)
+    notices = tuple(Notice(**notice) for notice in note["notices"])
+    return Case(pair.name, slices, note["sha256"], spacing_mm, notices=notices)
 
 
 def _fingerprint(pair: Pair) -> str:
@@ -185,33 +120,60 @@ def _fingerprint(pair: Pair) -> str:
 
 
 def _prepare(pair: Pair, folder: Path) -> None:
-    """Write the arrays and a note; the folder appears as a whole or not at all."""
+    """Write the arrays and a note; the folder appears as a whole or not at all.
+
+    Each process writes into a folder of its own, so that several may prepare the same pair; what a
+    killed one leaves is in nobody's way.
+    """
     image_bytes, label_bytes = _unzipped(pair.image), _unzipped(pair.labels)
     scan = _read(image_bytes, "image")
     labelled = _read(_as_image(label_bytes), "mask")
     canonical, turned = (to_canonical(each.volume).volume for each in (scan, labelled))
     _check_same_grid(canonical, turned)
     labels = np.asarray(turned.array) // _HU_PER_LABEL
-    partial = folder.with_name(f"{folder.name}.partial")
-    for path in (partial, folder):
-        shutil.rmtree(path, ignore_errors=True)
-    partial.mkdir(parents=True)
-    np.save(partial / "hu.npy", np.ascontiguousarray(canonical.array))
-    np.save(partial / "labels.npy", labels.astype(np.uint8))
     note = {
-        "spacing_mm": [float(step) for step in canonical.spacing],
+        "spacing_mm": _spacing_mm(scan, canonical),
         "counts": [counted(plane.astype(np.uint8)) for plane in labels],
         "sha256": hashlib.sha256(image_bytes + label_bytes).hexdigest(),
+        "notices": [asdict(notice) for notice in scan.notices],
     }
-    (partial / _NOTE).write_text(json.dumps(note))
-    partial.replace(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent
+    ) as own:
+        whole = Path(own) / "whole"
+        whole.mkdir()  # with the usual rights: the folder around it is for this user only
+        np.save(whole / _HU, np.ascontiguousarray(canonical.array))
+        np.save(whole / _LABELS, labels.astype(np.uint8))
+        (whole / _NOTE).write_text(json.dumps(note))
+        _put_in_place(whole, folder)
+
+
+def _put_in_place(whole: Path, folder: Path) -> None:
+    """Where another process was first, its files stay: they hold the same."""
+    try:
+        whole.rename(folder)
+    except OSError:
+        if (folder / _NOTE).exists():
+            return
+        # Something was taken out of the folder. Whoever else mends it has the same files to put in,
+        # and nobody reads them before the note is there.
+        for name in (_HU, _LABELS, _NOTE):
+            (whole / name).replace(folder / name)
+
+
+def _spacing_mm(scan: Scan, canonical: Volume) -> list[float] | None:
+    """Slice, row, column as the model sees them; None where the source does not tell all three."""
+    if scan.source.pixel_spacing_mm is None or scan.source.slice_spacing_mm is None:
+        return None
+    return [float(step) for step in canonical.spacing]
 
 
 def _unzipped(path: Path) -> bytes:
     data = path.read_bytes()
     try:
         return gzip.decompress(data) if path.suffix == ".gz" else data
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path.name}: expected a whole gzip file, found a damaged one") from error
 
 
@@ -230,21 +192,33 @@ def _as_image(data: bytes) -> bytes:
     is_second = data[4:7] == b"n+2"
     try:
         image = (nibabel.Nifti2Image if is_second else nibabel.Nifti1Image).from_bytes(data)
-        values = np.asarray(image.dataobj)
+        is_number = image.get_data_dtype().kind in "iuf"
+        with np.errstate(all="ignore"):  # a slope may scale to infinity, which is no label
+            values = np.asarray(image.dataobj) if is_number else None
     except Exception as error:  # nibabel raises nearly anything for a damaged file
         raise ValueError("mask: expected a NIfTI file, found a damaged one") from error
-    whole = np.rint(values)
-    if np.abs(values - whole).max(initial=0) < _LABEL_ROUNDING:  # false for NaN too
-        values = whole
-    if wrong := wrong_labels(np.unique(values).tolist()):
-        raise ValueError(wrong)
+    if values is None:
+        found = nibabel.nifti1.data_type_codes.label[int(image.header["datatype"])]
+        raise ValueError(f"mask: expected integer or floating-point labels, found {found}")
     header = image.header.copy()
     header.set_data_dtype(np.int16)
     header.set_slope_inter(1, 0)
+    return bytes(type(image)(_label_hu(values), None, header).to_bytes())
+
+
+def _label_hu(values: NDArray[np.number]) -> NDArray[np.int16]:
+    """Raises ValueError for values that are no labels."""
+    whole = np.rint(values)
+    with np.errstate(invalid="ignore"):  # infinity less itself
+        is_whole = np.abs(values - whole).max(initial=0) < _LABEL_ROUNDING  # false for NaN too
+    if is_whole:
+        values = whole
+    if wrong := wrong_labels(np.unique(values).tolist()):
+        raise ValueError(wrong)
     hu = values.astype(np.int16) * _HU_PER_LABEL
     # The decoder refuses an image of one value, as the mask of a case without liver would be.
-    hu[::2] += _HALF_LABEL
-    return bytes(type(image)(hu, None, header).to_bytes())
+    np.ravel(hu, order="K")[::2] += _HALF_LABEL  # in the order of memory: a view
+    return hu
 
 
 def _check_same_grid(image: Volume, labels: Volume) -> None:
