@@ -12,7 +12,8 @@ from export.parity import ParityError, phantom_scans
 from export.signature import CHANCES
 from service.inference.contract import INPUT_NAME, OUTPUT_NAMES, Thresholds
 from service.phantom import abdomen_hu
-from training.predict import NetworkPredictor, decided
+from training.predict import NetworkPredictor
+from training.prediction import decided
 
 MAX_DRIFT = 1e-3
 """The most that a probability may differ, and that the two best scores may be apart where a label

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.phantom import Phantom
 from service.volume import LIVER_LABEL, TUMOR_LABEL
 from training.data import Case, LabelledSlice
-from training.predict import Prediction
+from training.prediction import Prediction
 
 Labels = NDArray[np.uint8]
 

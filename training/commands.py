@@ -26,7 +26,7 @@ from training.figures.samples import augmentation_samples
 from training.figures.style import png
 from training.files import write_whole
 from training.folds import patients_of
-from training.predict import Prediction
+from training.prediction import Prediction
 from training.run_folder import RunFolder
 
 

@@ -12,7 +12,8 @@ from training.context import case_as_seen
 from training.data import Case, Dataset
 from training.folds import Fold, check_apart, make_folds, patients_of
 from training.parallel import Devices
-from training.predict import NetworkPredictor, Prediction
+from training.predict import NetworkPredictor
+from training.prediction import Prediction
 from training.run_folder import AT_RANDOM, RunFolder, Start, claim, claim_settings, load_network
 from training.train import check_start, train
 

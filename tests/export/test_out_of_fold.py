@@ -18,7 +18,7 @@ from training.data import Case, Dataset
 from training.evaluation.decision import Cleaning
 from training.evaluation.evaluate import evaluate
 from training.evaluation.results import Conditions, Evaluation, Subject
-from training.predict import Prediction
+from training.prediction import Prediction
 
 
 def labelled(*names: str) -> Iterable[tuple[Case, Prediction]]:

@@ -18,7 +18,7 @@ from training.data import Case, Dataset
 from training.evaluation.compare import DifferentCases, compare, markdown, table, write_comparison
 from training.evaluation.predictors import Opened
 from training.evaluation.results import Conditions, Evaluation, Subject
-from training.predict import Prediction
+from training.prediction import Prediction
 
 DATA = Dataset(tuple(phantom_case(f"case-{seed}", seed) for seed in (7, 8)))
 

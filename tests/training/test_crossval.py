@@ -11,7 +11,7 @@ from tiny_training import tiny_config
 from training.crossval import OutOfFold, cross_validate
 from training.data import Dataset
 from training.folds import make_folds
-from training.predict import Prediction
+from training.prediction import Prediction
 from training.run_folder import AnotherRun, RunFolder, load_network
 
 TOGETHER = (("volume-0", "volume-4"),)

@@ -16,7 +16,7 @@ from training.evaluation.decision import Cleaning
 from training.evaluation.evaluate import evaluate, predictions, settled
 from training.evaluation.report import cases_csv, page, write_page, write_values
 from training.evaluation.results import Conditions, Evaluation, Subject
-from training.predict import Prediction, decided
+from training.prediction import Prediction, decided
 
 SUBJECT = Subject(name="fake", kind="network", training_slices=8000)
 FALSE_VOXELS = 8

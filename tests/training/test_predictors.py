@@ -25,7 +25,7 @@ from training.evaluation.predictors import NotAModel, open_predictor
 from training.evaluation.results import Conditions
 from training.evaluation.service_predictor import ServiceRefused
 from training.evaluation.speed import slices_per_second
-from training.predict import Prediction
+from training.prediction import Prediction
 from training.run_folder import DamagedNetwork
 
 CONFIG = TrainingConfig(

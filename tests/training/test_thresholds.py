@@ -8,7 +8,7 @@ from service.inference.contract import Thresholds
 from training.data import Case
 from training.evaluation.decision import Decision, Space, decide_again
 from training.evaluation.thresholds import LIVER, SMALLEST, TUMOR, Tuning, tune
-from training.predict import Prediction
+from training.prediction import Prediction
 
 LOW, HIGH = 0.45, 0.65
 """Given probability of true lesions, and of a false speck of 27 voxels of 1 mm3."""

@@ -11,7 +11,7 @@ from service.inference.contract import Thresholds
 from service.inference.postprocess import Grid, Rules, postprocess
 from training.data import Case
 from training.evaluation.stack import Stack
-from training.predict import Prediction, decided
+from training.prediction import Prediction, decided
 
 Spacing = tuple[float, float, float]
 """Distances of neighbouring voxels in mm: slice, row, column."""

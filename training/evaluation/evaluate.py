@@ -22,7 +22,7 @@ from training.evaluation.results import (
     Subject,
 )
 from training.evaluation.surface import surface_distances
-from training.predict import Prediction
+from training.prediction import Prediction
 
 Predict = Callable[[Case], Prediction]
 

@@ -16,7 +16,8 @@ from training.evaluation.decision import Cleaning, Space
 from training.evaluation.results import Subject
 from training.evaluation.service_predictor import ServicePredictor
 from training.files import sha256_of
-from training.predict import SLICES_AT_ONCE, NetworkPredictor, Prediction
+from training.predict import SLICES_AT_ONCE, NetworkPredictor
+from training.prediction import Prediction
 from training.run_folder import RunFolder, load_network
 
 PREDICTIONS = "predictions"

@@ -196,7 +196,7 @@ def warnings(evaluation: Evaluation) -> list[str]:
             "data do not tell it: distances and volumes in mm are guesses."
         )
     elif any(case.spacing_mm is None for case in evaluation.cases):
-        found.append("The spacing is not known: nothing is given in mm.")
+        found.append("Where the spacing is not known, nothing is given in mm.")
     return found
 
 

@@ -19,7 +19,7 @@ from service.phantom_files import nifti_bytes
 from service.volume import AIR_HU, TUMOR_LABEL
 from training.data import Case
 from training.evaluation.decision import Space
-from training.predict import Prediction
+from training.prediction import Prediction
 
 TIMEOUT_S = 900.0
 """Longer than the service gives itself for one answer."""

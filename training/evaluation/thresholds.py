@@ -22,7 +22,7 @@ from training.evaluation.decision import (
     decide_again,
 )
 from training.evaluation.metrics import dice
-from training.predict import Prediction
+from training.prediction import Prediction
 
 LIVER = (0.3, 0.4, 0.5, 0.6, 0.7)
 TUMOR = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)

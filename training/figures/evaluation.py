@@ -11,7 +11,7 @@ from training.figures.charts import detection_by_size, per_case_dice, reliabilit
 from training.figures.curves import Log, learning_curves
 from training.figures.slices import View, side_by_side, telling_view
 from training.figures.style import png
-from training.predict import Prediction
+from training.prediction import Prediction
 
 
 def evaluation_pictures(

@@ -14,7 +14,7 @@ from service.volume import LIVER_LABEL, TUMOR_LABEL, HounsfieldWindow
 from training.batches import in_window
 from training.data import Case
 from training.figures.style import LIVER_COLOR, TUMOR_COLOR, new_figure
-from training.predict import Prediction
+from training.prediction import Prediction
 
 MARGIN_PX = 24
 """Around the liver, as shown."""
