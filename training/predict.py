@@ -20,8 +20,8 @@ SLICES_AT_ONCE = 8
 class NetworkPredictor:
     """A Keras network with what the deployed graph does around it.
 
-    It takes the Hounsfield units of a case, int16 [slices, rows, columns, context]. `flips` adds the
-    slice seen from the other side, and takes the mean of both.
+    It takes the Hounsfield units of a case, int16 [slices, rows, columns, context]. `flips` adds
+    the slice seen from the other side, and takes the mean of both.
     """
 
     network: keras.Model
