@@ -19,7 +19,7 @@ def go_wrong(case: Case) -> Verdict:
         case b"sleep":
             time.sleep(60)
         case b"hoard":
-            return Verdict(str(len(b"\1" * 300_000_000)))
+            return Verdict(str(len(b"\1" * 200_000_000)))
         case _:
             return Verdict("answered")
     raise AssertionError

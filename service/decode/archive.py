@@ -230,7 +230,7 @@ def _unzip(data: bytes, budget: _Budget) -> Iterator[tuple[ContentKind, bytes]]:
                 member = _entry(data, entry)
                 budget.count_bytes(len(member))
                 yield _member(member, budget)
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # zipfile, of a directory that asks for a later version
         raise UnsafeArchive(
             "Expected a plain zip archive, found one of a later version."
         ) from error

@@ -108,7 +108,7 @@ def test_what_a_library_prints_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
-    made = Worker(go_wrong, Bounds(cpu_s=0.2, wall_s=4, peak_mb=100))
+    made = Worker(go_wrong, Bounds(cpu_s=3, wall_s=6, peak_mb=100))
     yield made
     made.close()
 
@@ -117,8 +117,8 @@ def worker() -> Iterator[Worker]:
     ("what", "finding"),
     [
         (b"crash", "exit code -11"),
-        (b"spin", "over 0.2 s of CPU"),
-        (b"sleep", "no end within 4 s"),
+        (b"spin", "over 3 s of CPU"),
+        (b"sleep", "no end within 6 s"),
         (b"hoard", "over 100 MB"),
     ],
 )
