@@ -3,12 +3,15 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
+import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from service.volume import HounsfieldWindow
+from service.volume import LIVER_LABEL, TUMOR_LABEL, HounsfieldWindow
 from training.augment import Warp, change_intensity, draw_crop
 from training.config import TrainingConfig
 from training.context import Surroundings, is_alone
@@ -51,6 +54,20 @@ def in_window(hu: NDArray[np.int16], window: HounsfieldWindow) -> NDArray[np.flo
     """Hounsfield units as parts of the window, float32 in 0 to 1."""
     scaled = (hu.astype(np.float32) - window.lower_hu) / window.width_hu
     return np.asarray(np.clip(scaled, 0, 1), dtype=np.float32)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Workers are threads enough: those of BLAS and OpenCV would take the cores that the network
+    learns on, and BLAS' even spin while they wait.
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1, "blas"):
+            yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carries no types
@@ -97,7 +114,7 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
 
     def __iter__(self) -> Iterator[Batch]:
         """All batches of the epoch in order, made by `workers` threads a little ahead."""
-        with ThreadPoolExecutor(self.workers) as pool:
+        with _one_thread_each(), ThreadPoolExecutor(self.workers) as pool:
             ahead: list[Future[Batch]] = []
             for index in range(len(self)):
                 ahead.append(pool.submit(self.__getitem__, index))
@@ -110,10 +127,11 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
         """One slice changed at random: image [side, side, context] and classes [side, side, 3]."""
         config, augment = self.config, self.config.augment
         image = in_window(self._surroundings.drawn(item, config, rng), config.window)
-        structures = np.eye(CLASSES, dtype=np.float32)[item.labels()][..., 1:]
+        labels = item.labels()
+        structures = np.stack([labels == LIVER_LABEL, labels == TUMOR_LABEL], axis=-1)
         warp = Warp.draw(rng, (image.shape[0], image.shape[1]), augment)
         image = to_grid(warp.apply(image), config.grid)
-        labels = _labels(to_grid(warp.apply(structures), config.grid))
+        labels = _labels(to_grid(warp.apply(structures.astype(np.float32)), config.grid))
         if is_alone(image):  # neighbours would not show what is changed here
             image, labels = self._with_another_liver(item, image, labels, rng)
         image = change_intensity(image, rng, augment)

@@ -4,11 +4,13 @@ The deployed graph does the same in ONNX (`export/signature.py`); a test holds t
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 
+@lru_cache(maxsize=16)
 def grid_weights(size: int, side: int, grid: int) -> NDArray[np.float32]:
     """Weights that resample one axis of a slice onto the network's grid, as float32 [grid, size].
 
@@ -21,9 +23,10 @@ def grid_weights(size: int, side: int, grid: int) -> NDArray[np.float32]:
     overlap = _overlap(side, grid)
     weights = overlap / overlap.sum(axis=1, keepdims=True)
     before = _margin(side, grid) + (side - size) // 2
-    return np.asarray(weights[:, before : before + size], dtype=np.float32)
+    return _kept(weights[:, before : before + size])
 
 
+@lru_cache(maxsize=16)
 def pixel_weights(size: int, side: int, grid: int) -> NDArray[np.float32]:
     """Weights that resample the grid back onto one axis of a slice, as float32 [size, grid].
 
@@ -31,7 +34,7 @@ def pixel_weights(size: int, side: int, grid: int) -> NDArray[np.float32]:
     """
     before = _margin(side, grid) + (side - size) // 2
     back = _overlap(side, grid)[:, before : before + size].T
-    return np.ascontiguousarray(back / back.sum(axis=1, keepdims=True), dtype=np.float32)
+    return _kept(back / back.sum(axis=1, keepdims=True))
 
 
 def to_grid(image: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
@@ -58,6 +61,13 @@ def _overlap(side: int, grid: int) -> NDArray[np.float32]:
     centres = (np.arange(grid, dtype=np.float32) + np.float32(0.5)) * np.float32(step) - 0.5
     distance = np.abs(pixels[None, :] - centres[:, None])
     return np.maximum(0.0, 1.0 - distance / max(step, 1.0)).astype(np.float32)
+
+
+def _kept(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As an array that nobody writes to, since the next one who asks gets the same."""
+    weights = np.ascontiguousarray(weights, dtype=np.float32)
+    weights.flags.writeable = False
+    return weights
 
 
 def _margin(side: int, grid: int) -> int:

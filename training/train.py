@@ -56,7 +56,7 @@ def train(
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(config.precision)
         with devices.scope():
-            model = _resume(folder, config) or _start(config, start)
+            model = _resume(folder, config) or new_model(config, start)
         first_epoch = int(model.optimizer.iterations) // config.steps_per_epoch
         folder.cut_log(first_epoch)
         looks = Looks(config, folder, held_out, choose)
@@ -102,7 +102,11 @@ def _built(config: TrainingConfig, start: Start) -> keras.Model:
     return model
 
 
-def _start(config: TrainingConfig, start: Start) -> keras.Model:
+def new_model(config: TrainingConfig, start: Start) -> keras.Model:
+    """A network before its first step, compiled with the optimiser and the losses of the settings.
+
+    Raises ValueError for one that cannot be built, or not with these weights.
+    """
     model = _built(config, start)
     outputs = len(model.outputs)
     model.compile(

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 from tiny_training import WINDOW, tiny_config
 
 from training.batches import EmptyKind, SliceBatches, in_window
@@ -42,6 +44,22 @@ def test_batch_has_the_kinds_asked_for(data: Dataset) -> None:
     present = classes.any(axis=(1, 2))
     assert present[:, 2].tolist() == [True, True, False, False]
     assert present[:, 1].tolist() == [True, True, True, False]
+
+
+def test_batches_leave_the_cores_to_the_network(data: Dataset) -> None:
+    """OpenCV and BLAS use one thread while there are batches to make, and then all again."""
+
+    def threads() -> set[int]:
+        blas = threadpool_info()
+        return {cv2.getNumThreads()} | {
+            pool["num_threads"] for pool in blas if pool["user_api"] == "blas"
+        }
+
+    cv2.setNumThreads(2)
+    with threadpool_limits(2, "blas"):
+        made = batches(data, tiny_config(steps_per_epoch=2, augment=STILL))
+        assert [threads() for _ in made] == [{1}, {1}]
+        assert threads() == {2}
 
 
 def test_a_kind_that_no_case_has_is_named(data: Dataset) -> None:

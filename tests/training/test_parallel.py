@@ -23,13 +23,13 @@ from tiny_training import TINY_FILTERS, tiny_config
 from training.network import build_network
 from training.parallel import Devices
 from training.run_folder import AT_RANDOM
-from training.train import _start
+from training.train import new_model
 
 for count in (1, 2):
     devices = Devices.asked("cpu", count)
     keras.utils.set_random_seed(1)
     with devices.scope():
-        model = _start(tiny_config(), AT_RANDOM)
+        model = new_model(tiny_config(), AT_RANDOM)
     rng = np.random.default_rng(0)
     images = rng.random((4, 32, 32, 1), dtype=np.float32)
     classes = np.eye(3, dtype=np.float32)[rng.integers(0, 3, (4, 32, 32))]
@@ -42,10 +42,10 @@ LOOK_AT_AVERAGES = """
 import numpy as np
 from tiny_training import tiny_config
 from training.run_folder import AT_RANDOM
-from training.train import _start
+from training.train import new_model
 from training.validate import averaged_weights
 
-model = _start(tiny_config(optimizer={"ema": 0.9, "warmup_steps": 0}), AT_RANDOM)
+model = new_model(tiny_config(optimizer={"ema": 0.9, "warmup_steps": 0}), AT_RANDOM)
 images = np.random.default_rng(0).random((2, 32, 32, 1), dtype=np.float32)
 classes = np.eye(3, dtype=np.float32)[(images[..., 0] > 0.5).astype(int)]
 for _ in range(2):
