@@ -150,9 +150,10 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         augment, drawn = self.config.augment, self.config.augment.synthetic_lesions
         plane = change_lesion_contrast(image[..., 0], labels, rng, augment.lesion_contrast)
+        plane = shift_organ(plane, labels, rng, augment.organ_shift)
+        # Last, so that the lesions show in a liver that has become white, too.
         if not item.tumor_px and item.liver_px and rng.random() < drawn.probability:
             plane, labels = draw_lesions(plane, labels, rng, drawn)
-        plane = shift_organ(plane, labels, rng, augment.organ_shift)
         return np.repeat(plane[..., None], image.shape[-1], axis=-1), labels
 
 

@@ -14,6 +14,9 @@ from training.config import SyntheticLesionConfig
 Image = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
+_EDGE = 0.1
+"""How near to the window's ends a mean grey may be moved, in window widths."""
+
 
 def change_lesion_contrast(
     image: Image, labels: Labels, rng: np.random.Generator, most: float
@@ -36,13 +39,18 @@ def shift_organ(image: Image, labels: Labels, rng: np.random.Generator, most: fl
 
     `image`: window units [rows, columns]; `labels`: [rows, columns]. Every other sample stays as it
     is. What is around the organ keeps its grey, so that "bright" or "uniform" is no sign of tumour.
+    Where there are lesions, neither they nor the liver leave the window, in which they would be as
+    white, or black, as each other.
     """
     organ = labels > 0
     if not most or not organ.any() or rng.random() < 0.5:
         return image
     soft = cv2.GaussianBlur(organ.astype(np.float32), (0, 0), 1.0)
-    shift = np.float32(rng.uniform(-most, most))
-    return np.asarray(np.clip(image + shift * soft, 0, 1), dtype=np.float32)
+    shift = rng.uniform(-most, most)
+    if (labels == TUMOR_LABEL).any():
+        greys = [image[labels == label].mean() for label in np.unique(labels[organ])]
+        shift = np.clip(shift, min(0, _EDGE - min(greys)), max(0, 1 - _EDGE - max(greys)))
+    return np.asarray(np.clip(image + np.float32(shift) * soft, 0, 1), dtype=np.float32)
 
 
 def draw_lesions(

@@ -109,6 +109,27 @@ def test_organ_changes_its_grey_and_nothing_else(
     assert shift_organ(image, np.zeros_like(labels), np.random.default_rng(1), 0.2) is image
 
 
+@pytest.mark.parametrize("grey", [0.2, 0.8])
+def test_a_lesion_never_leaves_the_window_with_its_organ(
+    slice_with_lesion: tuple[np.ndarray, np.ndarray], grey: float
+) -> None:
+    """A shift far beyond the window's ends leaves the lesion apart from the liver; a liver without
+    lesions goes to the end.
+    """
+    image, labels = slice_with_lesion
+    image = np.where(labels == 2, grey - 0.1, np.where(labels == 1, grey, 0.5)).astype(np.float32)
+    inside = cv2.erode((labels == 1).astype(np.uint8), np.ones((9, 9))) == 1
+    lesion = cv2.erode((labels == 2).astype(np.uint8), np.ones((3, 3))) == 1
+    seen = []
+    for seed in range(60):
+        shifted = shift_organ(image, labels, np.random.default_rng(seed), 2.0)
+        assert shifted[inside].mean() - shifted[lesion].mean() > 0.05
+        healthy = shift_organ(image, np.minimum(labels, 1), np.random.default_rng(seed), 2.0)
+        seen.append(float(healthy[inside].mean()))
+    assert min(seen) == 0
+    assert max(seen) == 1
+
+
 def test_contrast_needs_both_structures(slice_with_lesion: tuple[np.ndarray, np.ndarray]) -> None:
     """A slice without tumour, or without liver beside it, stays as it is."""
     image, labels = slice_with_lesion
