@@ -165,20 +165,44 @@ def test_cleaning_is_the_services() -> None:
 
 
 def test_codalab_is_only_on_demand(cases: tuple[Case, ...], found: Evaluation) -> None:
-    """Its distances, RVD and lesion counts replace the meant ones, and the report warns."""
+    """Its counts replace the meant ones, and the report warns."""
     conditions = Conditions(compat="codalab")
     theirs = evaluate(predictions(missing_one_adding_one, cases, conditions), SUBJECT, conditions)
-    assert theirs.figures["tumor"]["assd_mm"].left_out == 0
-    assert theirs.figures["tumor"]["assd_mm"].value == pytest.approx(
-        (2 * (found.figures["tumor"]["assd_mm"].value or 0) + 9001) / 3
-    )
-    assert "f1" not in theirs.figures["detection"]
+    assert set(theirs.figures["detection"]) == {"precision", "recall"}
     counts = [case.codalab[0] for case in theirs.cases if case.codalab]
     assert sum(one.found for one in counts) == 3  # 4 by the definition, lost to its numbering
     assert theirs.figures["detection"]["recall"].value == pytest.approx(3 / 6)
     assert theirs.figures["detection"]["precision"].value == pytest.approx(3 / 7)
+    assert theirs.figures["tumor"]["dice"] == found.figures["tumor"]["dice"]
     assert "for comparison with published tables only" in page(theirs).html({})
     assert "published tables" not in page(found).html({})
+
+
+def test_codalab_measures_detected_lesions_only(cases: tuple[Case, ...]) -> None:
+    """What is detected here is exact, so nothing is off by anything: neither the missed lesions nor
+    the case that has none count. Of a case's tumour it gives none of these figures.
+    """
+    conditions = Conditions(compat="codalab")
+    theirs = evaluate(predictions(missing_one_adding_one, cases, conditions), SUBJECT, conditions)
+    names = ("voe", "rvd", "assd_mm", "mssd_mm", "rmsd_mm")
+    for name in names:
+        figure = theirs.figures["detected_lesions"][name]
+        assert (figure.value, figure.cases, figure.left_out) == (0, 2, 1)
+        assert name not in theirs.figures["tumor"]
+        assert name not in theirs.figures["tumor_bearing"]
+
+
+def test_codalab_counts_a_liver_that_was_not_found() -> None:
+    """9001 in the place of distances and RVD, where the definition has none."""
+    labels = np.zeros((4, 8, 8), dtype=np.uint8)
+    labels[1:3, 2:6, 2:6] = 1
+    case = make_case("case", labels, spacing_mm=(4, 2, 2))
+    pairs = [(case, said(labels)), (case, said(np.zeros_like(labels)))]
+    theirs = evaluate(pairs, SUBJECT, Conditions(compat="codalab")).figures["liver"]
+    meant = evaluate(pairs, SUBJECT, Conditions()).figures["liver"]
+    for name in ("rvd", "assd_mm"):
+        assert (theirs[name].value, theirs[name].left_out) == (9001 / 2, 0)
+    assert (meant["assd_mm"].value, meant["assd_mm"].left_out) == (0, 1)
 
 
 def test_report_holds_the_figures(found: Evaluation, tmp_path: Path) -> None:

@@ -8,7 +8,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from training.evaluation.codalab import CodalabDetection, codalab_detection, codalab_rvd
+from training.evaluation.codalab import (
+    CodalabDetection,
+    DetectedLesion,
+    codalab_detection,
+    codalab_rvd,
+)
 from training.evaluation.lesions import CaseLesions, Detection, detection, match_lesions
 
 SPACING_MM = (2.0, 1.0, 0.5)
@@ -59,7 +64,9 @@ def test_right_merge_finds_both() -> None:
     found = match_lesions(reference, prediction, None)
     assert ious(found) == ([pytest.approx(10 / 11)] * 2, [pytest.approx(10 / 11)])
     assert detection([found]) == Detection(reference=2, found=2, predicted=1, right=1)
-    assert codalab_detection(reference, prediction) == CodalabDetection(2, 1, 1)
+    assert codalab_detection(reference, prediction) == CodalabDetection(
+        2, 1, 1, (DetectedLesion(voe=pytest.approx(2 / 22), rvd=-2 / 22, surface=None),)
+    )
 
 
 def test_drowning_blob_finds_none() -> None:
@@ -114,7 +121,8 @@ def test_corners_connect_lesions() -> None:
     reference = np.zeros((2, 2, 2), dtype=bool)
     reference[0, 0, 0] = reference[1, 1, 1] = True
     assert len(match_lesions(reference, reference, None).reference) == 1
-    assert codalab_detection(reference, reference) == CodalabDetection(2, 2, 2)
+    scored = codalab_detection(reference, reference)
+    assert (scored.reference, scored.found, scored.predicted) == (2, 2, 2)
 
 
 def test_absent_lesions() -> None:
@@ -181,6 +189,24 @@ def _brute_force(
 def _apart(one: tuple[int, ...], other: tuple[int, ...], spacing_mm: tuple[float, ...]) -> float:
     moves = zip(one, other, spacing_mm, strict=True)
     return round(sum(((a - b) * step) ** 2 for a, b, step in moves), 9)
+
+
+def test_scorer_measures_detected_lesions() -> None:
+    """Of two lesions one is detected, 10 voxels by 12, of which 8 are common; the other is missed.
+
+    Along one row of voxels of 0.5 mm every voxel is surface: the first ten are 2, 1, 0, 0 ... from
+    the other's nearest, its twelve 0 ... 1, 2, 3, 4.
+    """
+    reference, prediction = row((0, 10), (30, 40)), row((2, 14))
+    scored = codalab_detection(reference, prediction, spacing_mm=SPACING_MM)
+    assert (scored.reference, scored.found, scored.predicted) == (2, 1, 1)
+    (lesion,) = scored.detected
+    assert lesion.voe == pytest.approx(6 / 14)
+    assert lesion.rvd == pytest.approx((10 - 12) / 12)
+    assert lesion.surface is not None
+    steps = [2, 1, *[0] * 8, *[0] * 8, 1, 2, 3, 4]
+    assert lesion.surface.assd_mm == pytest.approx(0.5 * np.mean(steps))
+    assert lesion.surface.mssd_mm == pytest.approx(0.5 * 4)
 
 
 def test_scorer_turns_relative_difference_around() -> None:

@@ -1,6 +1,6 @@
 """How far a figure may be off, were the cases others of their kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,12 @@ class Estimate:
     cases: int
     left_out: int = 0
     deviation: float | None = None
+
+
+def rows_of(values: Iterable[tuple[float, ...]], columns: int = 2) -> Rows:
+    """A row a case; `columns` where there is no case."""
+    found = list(values)
+    return np.array(found, dtype=np.float64).reshape(len(found), -1 if found else columns)
 
 
 def estimate(rows: Rows, statistic: Statistic, left_out: int = 0) -> Estimate:

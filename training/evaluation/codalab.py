@@ -2,8 +2,9 @@
 
 It differs from the challenge's paper, and published tables were made with it: lesions are
 6-connected, the union of a lesion with its prediction is taken over the wrong numbers, lesions that
-one blob joins count as one when found and as several when not, RVD is turned around, distances that
-are not defined count 9001. Nothing else here uses this; see `lesions.py` for what is meant.
+one blob joins count as one when found and as several when not, RVD is turned around, the liver's
+distances count 9001 where they are not defined, and the tumours' are taken over detected lesions
+only. Nothing else here uses this; see `lesions.py` for what is meant.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+
+from training.evaluation.metrics import overlap
+from training.evaluation.surface import Spacing, SurfaceDistances, surface_distances
 
 UNDEFINED = 9001.0
 """What stands for RVD and distances where one side is empty."""
@@ -20,12 +24,24 @@ Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class DetectedLesion:
+    """A lesion, or several that a blob joins, beside the blobs given to it; no distances without a
+    spacing.
+    """
+
+    voe: float
+    rvd: float
+    surface: SurfaceDistances | None
+
+
+@dataclass(frozen=True)
 class CodalabDetection:
     """Lesions of one case as the scorer counts them; `found` may be negative."""
 
     reference: int
     found: int
     predicted: int
+    detected: tuple[DetectedLesion, ...] = ()
 
 
 def codalab_rvd(reference_voxels: int, predicted_voxels: int) -> float:
@@ -36,15 +52,35 @@ def codalab_rvd(reference_voxels: int, predicted_voxels: int) -> float:
 
 
 def codalab_detection(
-    reference: Mask, prediction: Mask, iou_above: float = 0.5
+    reference: Mask,
+    prediction: Mask,
+    iou_above: float = 0.5,
+    spacing_mm: Spacing | None = None,
 ) -> CodalabDetection:
-    """Count the lesions of two masks [slice, row, column]."""
+    """Count the lesions of two masks [slice, row, column], and measure those that are detected.
+
+    `spacing_mm`: slice, row, column.
+    """
     expected, expected_count = _components(reference)
     found, found_count = _components(prediction)
     pairs = expected.astype(np.int64) * (found_count + 1) + found
     table = np.bincount(pairs.ravel(), minlength=(expected_count + 1) * (found_count + 1))
     counts = table.reshape(expected_count + 1, found_count + 1)
-    return CodalabDetection(expected_count, _found(counts, iou_above), found_count)
+    number, detected = _found(counts, iou_above)
+    lesions = tuple(
+        _measured(np.isin(expected, rows), np.isin(found, blobs), spacing_mm)
+        for rows, blobs in detected
+    )
+    return CodalabDetection(expected_count, number, found_count, lesions)
+
+
+def _measured(lesion: Mask, blobs: Mask, spacing_mm: Spacing | None) -> DetectedLesion:
+    voxels = overlap(lesion, blobs)
+    return DetectedLesion(
+        voe=voxels.voe,
+        rvd=codalab_rvd(voxels.reference_voxels, voxels.predicted_voxels),
+        surface=surface_distances(lesion, blobs, spacing_mm),
+    )
 
 
 def _components(mask: Mask) -> tuple[NDArray[np.integer], int]:
@@ -52,15 +88,18 @@ def _components(mask: Mask) -> tuple[NDArray[np.integer], int]:
     return numbers, int(count)
 
 
-def _found(counts: Counts, iou_above: float) -> int:
-    """`counts`: voxels [reference number, predicted number], 0 the background of each."""
+def _found(counts: Counts, iou_above: float) -> tuple[int, list[tuple[list[int], list[int]]]]:
+    """How many lesions count as found, and the numbers of lesions and blobs of each that is.
+
+    `counts`: voxels [reference number, predicted number], 0 the background of each.
+    """
     touching = [int(p) for p in np.flatnonzero(counts[1:].any(axis=0)) if p]
     lesion_of, joined = _join_lesions(counts, touching)
     blob_of = _assign_blobs(counts, touching, lesion_of)
 
     # Each lesion that has blobs starts as one found, however many lesions were joined into it.
     matched = list(dict.fromkeys(blob_of.values()))
-    found = len(matched)
+    found, detected = len(matched), []
     numbers = np.arange(counts.shape[1])
     relabelled = np.array([blob_of.get(int(p), 0) for p in numbers])
     for lesion in matched:
@@ -74,7 +113,9 @@ def _found(counts: Counts, iou_above: float) -> int:
         if common / counts[in_union].sum() <= iou_above:
             found -= joined[lesion]
             relabelled[relabelled == lesion] = 0
-    return found
+        else:
+            detected.append((rows, blobs))
+    return found, detected
 
 
 def _join_lesions(counts: Counts, touching: list[int]) -> tuple[dict[int, int], dict[int, int]]:

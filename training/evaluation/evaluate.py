@@ -92,7 +92,7 @@ def case_metrics(
         whole = (stack.fill(expected), stack.fill(found))
         return StructureMetrics(overlap=voxels, surface=surface_distances(*whole, spacing_mm))
 
-    tumor = tuple(stack.fill(labels == TUMOR_LABEL) for labels in (reference, prediction))
+    tumor = stack.fill(reference == TUMOR_LABEL), stack.fill(prediction == TUMOR_LABEL)
     both = (0.5, 0.0) if compat == "codalab" else ()
     return CaseMetrics(
         name=case.name,
@@ -100,10 +100,10 @@ def case_metrics(
         spacing_mm=spacing_mm,
         liver=structure(LIVER_LABEL),
         tumor=structure(TUMOR_LABEL),
-        lesions=match_lesions(tumor[0], tumor[1], spacing_mm),
+        lesions=match_lesions(*tumor, spacing_mm),
         reference_burden=_burden(reference),
         predicted_burden=_burden(prediction),
-        codalab=tuple(codalab_detection(tumor[0], tumor[1], least) for least in both) or None,
+        codalab=tuple(codalab_detection(*tumor, least, spacing_mm) for least in both) or None,
     )
 
 

@@ -1,6 +1,6 @@
 """Overlap of a prediction with its reference, voxel by voxel, as the LiTS challenge defines it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ class Overlap:
     precision: float
     recall: float
     rvd: float | None
+
+
+OVERLAP_METRICS = tuple(item.name for item in fields(Overlap) if not item.name.endswith("_voxels"))
 
 
 def overlap(reference: Mask, prediction: Mask) -> Overlap:

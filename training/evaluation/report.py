@@ -7,12 +7,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from training.evaluation.aggregate import OVERLAP_METRICS, SURFACE_METRICS, aggregate
+from training.evaluation.aggregate import aggregate
 from training.evaluation.bootstrap import Estimate
 from training.evaluation.decision import Cleaning
 from training.evaluation.lesions import FOUND_IOU, detection
+from training.evaluation.metrics import OVERLAP_METRICS
 from training.evaluation.page import Page, Table, number, with_interval
 from training.evaluation.results import CaseMetrics, Conditions, Evaluation, StructureMetrics
+from training.evaluation.surface import SURFACE_METRICS
 from training.files import write_whole
 
 JSON_NAME, CSV_NAME, HTML_NAME = "evaluation.json", "cases.csv", "report.html"
@@ -45,6 +47,7 @@ GROUP_TITLES = {
     "tumor": "Tumour, all cases (1 where there is none and none was found)",
     "detection": f"Lesions found at IoU above {FOUND_IOU:g}",
     "detection_any": "Lesions found at IoU above 0",
+    "detected_lesions": "Lesions that the challenge's scorer takes for detected",
     "burden": "Tumour burden (tumour / liver with tumour)",
 }
 
@@ -187,8 +190,9 @@ def warnings(evaluation: Evaluation) -> list[str]:
         )
     if evaluation.conditions.compat == "codalab":
         found.append(
-            "Lesions, RVD and undefined distances as the challenge's own scorer takes them, with "
-            "its defects: for comparison with published tables only."
+            "The counts of found lesions, what is said of detected ones, and the liver's RVD and "
+            "distances are those of the challenge's own scorer, with its defects, for comparison "
+            "with published tables only. All else is the paper's."
         )
     if evaluation.conditions.assumed_spacing_mm:
         found.append(
@@ -203,7 +207,7 @@ def warnings(evaluation: Evaluation) -> list[str]:
 def _figure_tables(evaluation: Evaluation) -> list[Table]:
     tables = []
     for group, title in GROUP_TITLES.items():
-        figures = evaluation.figures[group]
+        figures = evaluation.figures.get(group, {})
         rows = [
             [
                 METRIC_NAMES[name],

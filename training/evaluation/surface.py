@@ -1,6 +1,6 @@
 """Distances between the surfaces of a reference and a prediction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import edt
 import numpy as np
@@ -25,6 +25,9 @@ class SurfaceDistances:
     assd_mm: float
     mssd_mm: float
     rmsd_mm: float
+
+
+SURFACE_METRICS = tuple(item.name for item in fields(SurfaceDistances))
 
 
 def surface_distances(
