@@ -59,10 +59,11 @@ class ContractFields(_Frozen):
         return cls.model_validate(tomllib.loads(path.read_text()))
 
     def decided_as(self, conditions: Conditions) -> "ContractFields":
-        """With the thresholds and the smallest lesion of an evaluation, where it had its own."""
-        changes: dict[str, object] = {}
-        if conditions.thresholds is not None:
-            changes["thresholds"] = conditions.thresholds
+        """With the thresholds of an out-of-fold evaluation, and its smallest lesion if it had one.
+
+        Kept predictions are decided by the defaults where nothing else was asked for.
+        """
+        changes: dict[str, object] = {"thresholds": conditions.thresholds or Thresholds()}
         if isinstance(conditions.cleaning, Cleaning):
             changes |= conditions.cleaning.model_dump()
         return self.model_copy(update=changes)

@@ -13,16 +13,13 @@ from training.config import TrainingConfig
 from training.evaluation.decision import Cleaning
 from training.evaluation.results import Evaluation
 
-NO_RECIPE = {"name", "seed", "validation"}
-"""Settings in which two runs of one recipe may differ. A cross-validation looks at held-out cases
-as `validation` says, but lets them choose nothing."""
-
 
 def read_report(path: Path, trained: Trained) -> Evaluation:
     """The `evaluation.json` that `training evaluate` wrote of a cross-validation.
 
     Raises `NotExportable` where it is of anything but out-of-fold predictions, of another recipe
-    than the run's, on other cases than the run's, by another definition, or no evaluation at all.
+    than the run's, under a decision that was chosen for another one, on other cases than the run's,
+    by another definition, or no evaluation at all.
     """
     try:
         report = Evaluation.read(path)
@@ -32,6 +29,7 @@ def read_report(path: Path, trained: Trained) -> Evaluation:
         ) from None
     _check_kind(report, path)
     _check_recipe(report, path, trained.config)
+    _check_choice(report, path)
     _check_data(report, path, trained)
     return report
 
@@ -73,11 +71,18 @@ def _check_recipe(report: Evaluation, path: Path, run: TrainingConfig) -> None:
         raise NotExportable(
             f"{path.name}: expected the configuration of a run, found it wrong in {_wrong(error)}"
         ) from None
-    recipes = [config.model_dump(mode="json", exclude=NO_RECIPE) for config in (found, run)]
-    if differing := _differing(*recipes):
+    if differing := _differing(found.recipe(), run.recipe()):
         raise NotExportable(
             f"{path.name}: expected an evaluation of the run's own recipe, found "
             f"{report.subject.name} with another {', '.join(differing)}"
+        )
+
+
+def _check_choice(report: Evaluation, path: Path) -> None:
+    if report.conditions.chosen is not None and not report.chose_its_decision:
+        raise NotExportable(
+            f"{path.name}: expected thresholds that were chosen on predictions of the run's own "
+            "recipe, found another's"
         )
 
 

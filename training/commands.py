@@ -86,7 +86,7 @@ def tune_decision(
 
     config = TrainingConfig.model_validate(opened.subject.configuration)
     patients = patients_of(every.cases, config.same_patient)
-    found = tune(twice, space, patients)
+    found = tune(twice, space, patients, config.recipe_sha256)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, found.chosen.decision.model_dump_json(indent=1))
     write_whole(out.with_suffix(".attempts.json"), found.model_dump_json(indent=1))

@@ -1,5 +1,7 @@
 """What a training run is made of, read from a TOML file and stored with the run."""
 
+import hashlib
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +13,7 @@ from service.volume import HounsfieldWindow
 Architecture = Literal["resnet50_unet", "resnet50_fpn", "unet", "unet++"]
 Precision = Literal["float32", "mixed_bfloat16"]
 _MOST_STAGES = 6  # sides are multiples of 32, which can be halved five times
+_NO_RECIPE = {"name", "seed", "validation"}
 Factor = Annotated[float, Field(gt=0)]
 
 
@@ -180,6 +183,18 @@ class TrainingConfig(_Frozen):
         pydantic.ValidationError, which is one too, for unknown keys and values out of range.
         """
         return cls.model_validate(_fields(path.resolve()))
+
+    def recipe(self) -> dict[str, Any]:
+        """The settings that make two runs runs of one recipe: all but the name, the seed and how
+        held-out cases are looked at, which chooses nothing in a cross-validation.
+        """
+        return self.model_dump(mode="json", exclude=_NO_RECIPE)
+
+    @property
+    def recipe_sha256(self) -> str:
+        """Stays the same when a setting comes up later, as long as it has its default."""
+        changed = self.model_dump(mode="json", exclude=_NO_RECIPE, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()
 
     @property
     def training_slices(self) -> int:

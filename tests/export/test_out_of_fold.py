@@ -85,7 +85,11 @@ def test_the_decision_is_the_reports(
         "thresholds": chosen.model_dump(),
         "cleaning": cleaning,
         "assumed_spacing_mm": (2, 0.75, 0.75),
-        "chosen": {"cases": ["volume-001"], "left_out_tumor_dice": 0.25},
+        "chosen": {
+            "cases": ["volume-001"],
+            "recipe_sha256": trained.config.recipe_sha256,
+            "left_out_tumor_dice": 0.25,
+        },
     }
     read_back = read(tmp_path, trained, conditions=conditions)
     method = validation_of(read_back).method
@@ -97,7 +101,25 @@ def test_the_decision_is_the_reports(
     assert decided.thresholds == chosen
     assert (decided.min_lesion_mm3, decided.min_lesion_px) == (7, 3)
     assert Cleaning.model_validate(cleaning) == read_back.conditions.cleaning
-    assert fields.decided_as(Conditions()) == fields
+
+
+def test_a_report_without_thresholds_was_decided_at_even_odds(fields: ContractFields) -> None:
+    """So the file's thresholds do not come into a contract beside its figures; its smallest lesion
+    does, since the figures are of no post-processing.
+    """
+    typed = fields.model_copy(update={"thresholds": Thresholds(liver=0.7, tumor=0.2)})
+    decided = typed.decided_as(Conditions())
+    assert decided == typed.model_copy(update={"thresholds": Thresholds(liver=0.5, tumor=0.5)})
+
+
+@pytest.mark.parametrize("recipe", [None, "0" * 64])
+def test_a_decision_that_another_recipe_chose_is_refused(
+    tmp_path: Path, trained: Trained, recipe: str | None
+) -> None:
+    """What it would be worth here, nobody measured."""
+    chosen = {"cases": NAMES, "recipe_sha256": recipe, "left_out_tumor_dice": 0.25}
+    with pytest.raises(NotExportable, match="chosen on predictions of the run's own recipe"):
+        read(tmp_path, trained, conditions={"thresholds": {}, "chosen": chosen})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from tiny_training import tiny_config
 
-from training.config import TrainingConfig
+from training.config import LossConfig, TrainingConfig, ValidationConfig
 from training.data import Case
 from training.data.pairs import find_pairs
 from training.folds import patients_of
@@ -23,6 +23,18 @@ CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 def test_configurations_are_valid(path: Path) -> None:
     """Every file that comes with the project can be trained."""
     assert TrainingConfig.read(path).training_slices > 0
+
+
+def test_recipe_is_what_decides_the_network() -> None:
+    """Not the name, the seed, or how often held-out cases are looked at; any other setting."""
+    config = tiny_config()
+    same = config.model_copy(
+        update={"name": "x", "seed": 9, "validation": ValidationConfig(every_epochs=3)}
+    )
+    assert same.recipe() == config.recipe()
+    assert same.recipe_sha256 == config.recipe_sha256
+    other = config.model_copy(update={"loss": LossConfig(miss=0.7)})
+    assert other.recipe_sha256 != config.recipe_sha256
 
 
 def test_extends_takes_what_a_file_does_not_say(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from labelled_cases import make_case, phantom_case, said
 
 from service.inference.contract import Thresholds
 from service.inference.postprocess import components
+from service.volume import HounsfieldWindow
+from training.config import TrainingConfig
 from training.data import Case
-from training.evaluation.decision import Cleaning
+from training.evaluation.decision import Choice, Cleaning
 from training.evaluation.evaluate import evaluate, predictions, settled
 from training.evaluation.report import cases_csv, page, write_page, write_values
 from training.evaluation.results import Conditions, Evaluation, Subject
@@ -230,6 +232,24 @@ def test_report_warns_of_cases_that_were_trained_on(cases: tuple[Case, ...]) -> 
     seen = evaluate([(cases[1], truth(cases[1]))], learned, Conditions())
     assert seen.seen_in_training == ("two",)
     assert "1 of the 1 cases were trained on" in page(seen).html({})
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_report_says_whose_predictions_chose(cases: tuple[Case, ...], own: bool) -> None:
+    """The worth of a choice is quoted only for the recipe whose predictions made it."""
+    config = TrainingConfig(name="tiny", window=HounsfieldWindow(lower_hu=-40, upper_hu=160))
+    learned = SUBJECT.model_copy(update={"configuration": config.model_dump(mode="json")})
+    other = config.model_copy(update={"grid": 128})
+    chosen = Choice(
+        cases=("one",),
+        recipe_sha256=(config if own else other).recipe_sha256,
+        left_out_tumor_dice=0.625,
+    )
+    found = evaluate([(cases[0], truth(cases[0]))], learned, Conditions(chosen=chosen))
+    html = page(found).html({})
+    assert "chosen on 1 of the 1 cases" in html
+    assert ("0.6250" in html) == own
+    assert ("another recipe" in html) != own
 
 
 def test_other_shapes_are_refused(cases: tuple[Case, ...]) -> None:

@@ -13,11 +13,21 @@ def blank(count: int) -> np.ndarray:
 
 def test_step_is_that_of_the_data_set() -> None:
     """A case of which only every sixth slice is there has the step of the others."""
-    dense = make_case("dense", blank(4), numbers=[0, 12, 14, 16])
+    dense = make_case("dense", blank(5), numbers=[0, 12, 14, 16, 18])
     sparse = make_case("sparse", blank(3), numbers=[0, 12, 24])
     assert slice_step([dense, sparse]) == 2
     assert slice_step([make_case("single", blank(1))]) == 1
     assert Stack.of(sparse, 2).depth == 13
+
+
+@pytest.mark.parametrize("numbers", [[0, 3, 6], [0, 2, 5]])
+def test_a_step_that_tears_all_apart_is_refused(numbers: list[int]) -> None:
+    """Every second slice in one case, every third in another, or one gap that is odd: no step fits
+    both, and with 1 nothing would touch anything.
+    """
+    second = make_case("second", blank(4), numbers=[0, 2, 4, 6])
+    with pytest.raises(ValueError, match="most of them 2 apart .* multiple of that, in third$"):
+        slice_step([second, make_case("third", blank(3), numbers=numbers)])
 
 
 def test_gaps_are_filled_and_taken_out_again() -> None:

@@ -34,6 +34,9 @@ class Choice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cases: tuple[str, ...] = Field(description="names")
+    recipe_sha256: str | None = Field(
+        None, description="of the runs whose predictions chose; None: not known"
+    )
     left_out_tumor_dice: float | None = Field(
         description="mean over cases with tumour, each under the decision that the cases of all "
         "other patients would choose; None with a single patient with tumour"

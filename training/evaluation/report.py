@@ -156,7 +156,9 @@ def _condition_facts(conditions: Conditions) -> list[tuple[str, str]]:
             f"({cleaning.min_lesion_px} voxels where the spacing is not known)"
         )
     spacing = conditions.assumed_spacing_mm
+    step = conditions.slice_step
     return [
+        ("slices", "every one" if step == 1 else f"every number {step}, others left out"),
         ("thresholds", thresholds),
         ("rules after the model", rules),
         ("spacing", f"{_mm(spacing)} assumed where not known" if spacing else "of the data"),
@@ -181,12 +183,10 @@ def warnings(evaluation: Evaluation) -> list[str]:
             f"patients were: their figures say nothing of new cases ({', '.join(seen)})."
         )
     if chose := evaluation.chose_the_decision:
-        choice = evaluation.conditions.chosen
-        worth = number(choice.left_out_tumor_dice if choice else None)
         found.append(
             f"Thresholds and smallest lesion were chosen on {len(chose)} of the "
-            f"{len(evaluation.cases)} cases, so the figures are a little too good. The mean tumour "
-            f"Dice of cases under what other patients' would choose: {worth}."
+            f"{len(evaluation.cases)} cases, so the figures are a little too good. "
+            f"{_worth_of_the_choice(evaluation)}"
         )
     if evaluation.conditions.compat == "codalab":
         found.append(
@@ -202,6 +202,16 @@ def warnings(evaluation: Evaluation) -> list[str]:
     elif any(case.spacing_mm is None for case in evaluation.cases):
         found.append("Where the spacing is not known, nothing is given in mm.")
     return found
+
+
+def _worth_of_the_choice(evaluation: Evaluation) -> str:
+    choice = evaluation.conditions.chosen
+    if choice is None or not evaluation.chose_its_decision:
+        return "Predictions of another recipe chose them: what they are worth here is not known."
+    return (
+        "The mean tumour Dice of cases under what other patients' would choose: "
+        f"{number(choice.left_out_tumor_dice)}."
+    )
 
 
 def _figure_tables(evaluation: Evaluation) -> list[Table]:

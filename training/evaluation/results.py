@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.inference.contract import Thresholds
+from training.config import TrainingConfig
 from training.evaluation.bootstrap import Estimate
 from training.evaluation.calibration import Calibration
 from training.evaluation.codalab import CodalabDetection
@@ -41,6 +42,13 @@ class Subject(_Frozen):
         None, description="out of fold: the fold that held each case out, where that is known"
     )
     tells_probability: bool = True
+
+    @property
+    def recipe_sha256(self) -> str | None:
+        """Of what was trained here; None for what has only its contract."""
+        if self.kind not in ("network", "out_of_fold") or self.configuration is None:
+            return None
+        return TrainingConfig.model_validate(self.configuration).recipe_sha256
 
 
 class Conditions(_Frozen):
@@ -109,6 +117,13 @@ class Evaluation(_Frozen):
         chosen = self.conditions.chosen
         known = set(chosen.cases) if chosen else set()
         return tuple(case.name for case in self.cases if case.name in known)
+
+    @property
+    def chose_its_decision(self) -> bool:
+        """Whether predictions of this very recipe chose the thresholds and the smallest lesion."""
+        chosen = self.conditions.chosen
+        own = self.subject.recipe_sha256
+        return chosen is not None and own is not None and chosen.recipe_sha256 == own
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":

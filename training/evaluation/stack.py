@@ -9,9 +9,10 @@ that there are.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -26,12 +27,24 @@ def slice_step(cases: Iterable[Case]) -> int:
     """How far the numbers of neighbouring slices lie apart in a data set; 1 where none does.
 
     It is one number for a whole data set, so that a case of which only every sixth slice is there
-    is not taken for one of thick slices.
+    is not taken for one of thick slices. Raises ValueError where it would tear most neighbours
+    apart, since some cases hold every second slice and others every third; it names the fewer.
     """
-    steps = (
-        after.index - before.index for case in cases for before, after in pairwise(case.slices)
-    )
-    return math.gcd(*steps) or 1
+    steps = {
+        case.name: [after.index - before.index for before, after in pairwise(case.slices)]
+        for case in cases
+    }
+    apart = Counter(chain.from_iterable(steps.values()))
+    if not apart:
+        return 1
+    common, step = apart.most_common(1)[0][0], math.gcd(*apart)
+    if 2 * apart[step] < apart.total():
+        others = [name for name, own in steps.items() if any(one % common for one in own)]
+        raise ValueError(
+            f"expected slices of all cases in one step, found most of them {common} apart and "
+            f"others not a multiple of that, in {', '.join(others)}"
+        )
+    return step
 
 
 @dataclass(frozen=True)

@@ -78,13 +78,18 @@ class _Outcome:
     lesions: list[int]
 
 
-def tune(predictions: Predictions, space: Space, patients: Mapping[str, str]) -> Tuning:
+def tune(
+    predictions: Predictions,
+    space: Space,
+    patients: Mapping[str, str],
+    recipe_sha256: str | None = None,
+) -> Tuning:
     """First the liver's threshold by the liver's Dice per case; then, by the mean tumour Dice over
     cases with tumour, its threshold and the smallest lesion.
 
     `predictions` is called twice, so that one case at a time is in memory; `patients` gives the
-    patient of each case by name. Raises ValueError where
-    no case has tumour, and for predictions without probabilities.
+    patient of each case by name, and `recipe_sha256` tells whose predictions they are. Raises
+    ValueError where no case has tumour, and for predictions without probabilities.
     """
     liver_dice = dict(zip(LIVER, _liver_dice(predictions(), space), strict=True))
     liver = max(LIVER, key=lambda threshold: (liver_dice[threshold], -abs(threshold - 0.5)))
@@ -109,7 +114,9 @@ def tune(predictions: Predictions, space: Space, patients: Mapping[str, str]) ->
     )
     best = attempts[_best(dices, lesions)]
     names = tuple(name for name, _ in named)
-    choice = Choice(cases=names, left_out_tumor_dice=_left_out(outcomes))
+    choice = Choice(
+        cases=names, recipe_sha256=recipe_sha256, left_out_tumor_dice=_left_out(outcomes)
+    )
     chosen = best.decision.model_copy(update={"chosen": choice})
     return Tuning(
         chosen=best.model_copy(update={"decision": chosen}),
@@ -185,11 +192,18 @@ def _ruled(
 
 
 def _best(dices: Table, lesions: Table) -> int:
-    """Number of the attempt with the best mean Dice, and of those as good the fewest lesions."""
+    """Number of the attempt with the best mean Dice; of those as good that with the fewest lesions;
+    of equal ones the threshold nearest to even odds.
+    """
     means = dices.mean(axis=0)
     false = lesions.mean(axis=0) if len(lesions) else np.zeros(len(means))
-    as_good = np.flatnonzero(means >= means.max() - SAME_DICE)
-    return int(min(as_good, key=lambda index: (false[index], -means[index])))
+    as_good: list[int] = np.flatnonzero(means >= means.max() - SAME_DICE).tolist()
+    return min(as_good, key=lambda index: (false[index], -means[index], _from_even_odds(index)))
+
+
+def _from_even_odds(attempt: int) -> float:
+    """How far the tumour's threshold of an attempt of this number is from 0.5."""
+    return abs(TUMOR[attempt // len(SMALLEST)] - 0.5)
 
 
 def _left_out(outcomes: Sequence[_Outcome]) -> float | None:
