@@ -234,6 +234,35 @@ def test_report_warns_of_cases_that_were_trained_on(cases: tuple[Case, ...]) -> 
     assert "1 of the 1 cases were trained on" in page(seen).html({})
 
 
+def test_cases_of_a_patient_are_resampled_together(cases: tuple[Case, ...]) -> None:
+    """Two of the three cases are of one patient; with all three of one there is no interval."""
+
+    def of_patients(*group: str) -> Evaluation:
+        config = TrainingConfig(
+            name="tiny",
+            window=HounsfieldWindow(lower_hu=-40, upper_hu=160),
+            same_patient=(group,) if group else (),
+        )
+        learned = SUBJECT.model_copy(update={"configuration": config.model_dump(mode="json")})
+        return evaluate(
+            predictions(missing_one_adding_one, cases, Conditions()), learned, Conditions()
+        )
+
+    apart, two, all_three = (
+        of_patients(),
+        of_patients("one", "two"),
+        of_patients("two", "one", "three"),
+    )
+    assert [case.patient for case in two.cases] == ["one", "one", None]
+    figures = [found.figures["tumor"]["dice"] for found in (apart, two, all_three)]
+    assert len({figure.value for figure in figures}) == 1
+    # Resamples of one case without tumour alone are 1 in 27 of three cases, 1 in 4 of two patients.
+    assert figures[0].low is not None
+    assert (figures[1].low, figures[2].low) == (0, None)
+    assert "bootstrap over 2 patients" in page(two).html({})
+    assert "over so few" in page(apart).html({})
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_report_says_whose_predictions_chose(cases: tuple[Case, ...], own: bool) -> None:
     """The worth of a choice is quoted only for the recipe whose predictions made it."""

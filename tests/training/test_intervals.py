@@ -1,10 +1,19 @@
 """Bootstrap intervals: reproducible, right in width, and honest where there is little to say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from training.evaluation.bootstrap import Estimate, estimate, mean, mean_estimate, ratio
+from training.evaluation.bootstrap import (
+    Estimate,
+    estimate,
+    largest,
+    mean,
+    mean_estimate,
+    ratio,
+)
 
 
 def test_interval_is_scipys() -> None:
@@ -18,6 +27,32 @@ def test_interval_is_scipys() -> None:
     # 2,000 resamples leave the ends uncertain by about a twentieth of the width.
     width = theirs.high - theirs.low
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=width / 20)
+
+
+def test_patients_are_drawn_and_not_their_cases() -> None:
+    """Two patients of three equal cases each: the mean of a resample is 0, 0.5 or 1, as for two
+    cases, whatever the order; of one patient there is no interval.
+    """
+    values, patients = [0.0, 1.0, 0.0, 1.0, 0.0, 1.0], ["a", "b", "a", "b", "a", "b"]
+    found = mean_estimate(values, patients)
+    assert (found.value, found.low, found.high, found.cases) == (0.5, 0, 1, 6)
+    alone = mean_estimate(values)
+    assert alone.low is not None
+    assert alone.low > 0
+    assert mean_estimate(values, ["a"] * 6).low is None
+    # The case that is left out takes its patient with it.
+    assert mean_estimate([*values, None], [*patients, "c"]) == replace(found, left_out=1)
+
+
+def test_deviation_is_of_a_sample() -> None:
+    """Of 1, 2 and 6: squares of 2, 1 and 3 over n - 1."""
+    assert mean_estimate([1.0, 2.0, 6.0]).deviation == pytest.approx(np.sqrt(14 / 2))
+
+
+def test_largest_has_no_interval() -> None:
+    """A resample never holds a larger one."""
+    assert largest([0.1, 0.4, 0.2]) == Estimate(0.4, None, None, cases=3)
+    assert largest([]) == Estimate(None, None, None, cases=0)
 
 
 def test_same_values_give_the_same_interval() -> None:

@@ -26,7 +26,7 @@ def test_a_step_that_tears_all_apart_is_refused(numbers: list[int]) -> None:
     both, and with 1 nothing would touch anything.
     """
     second = make_case("second", blank(4), numbers=[0, 2, 4, 6])
-    with pytest.raises(ValueError, match="most of them 2 apart .* multiple of that, in third$"):
+    with pytest.raises(ValueError, match=r"most of them 2 apart .* multiple of that, in third$"):
         slice_step([second, make_case("third", blank(3), numbers=numbers)])
 
 

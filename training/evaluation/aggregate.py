@@ -1,8 +1,6 @@
 """From the metrics of single cases to figures over all of them, with intervals."""
 
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from training.evaluation.bootstrap import (
     Estimate,
@@ -18,7 +16,7 @@ from training.evaluation.bootstrap import (
 from training.evaluation.codalab_figures import as_scored
 from training.evaluation.lesions import FOUND_IOU, detection
 from training.evaluation.metrics import OVERLAP_METRICS
-from training.evaluation.results import CaseMetrics, Compat, StructureMetrics
+from training.evaluation.results import CaseMetrics, Compat, StructureMetrics, patients_of
 from training.evaluation.surface import SURFACE_METRICS
 
 Figures = dict[str, Estimate]
@@ -31,12 +29,12 @@ def aggregate(cases: Sequence[CaseMetrics], compat: Compat) -> dict[str, Figures
     """
     bearing = [case for case in cases if case.has_tumor]
     free = [case for case in cases if not case.has_tumor]
-    false_lesions: list[float | None] = [len(case.lesions.predicted) for case in free]
+    false_lesions = [len(case.lesions.predicted) for case in free]
     groups = {
-        "liver": _structure([case.liver for case in cases]),
-        "tumor": _structure([case.tumor for case in cases]),
-        "tumor_bearing": _structure([case.tumor for case in bearing]),
-        "tumor_free": {"false_lesions_per_case": mean_estimate(false_lesions)},
+        "liver": _structure(cases, lambda case: case.liver),
+        "tumor": _structure(cases, lambda case: case.tumor),
+        "tumor_bearing": _structure(bearing, lambda case: case.tumor),
+        "tumor_free": {"false_lesions_per_case": mean_estimate(false_lesions, patients_of(free))},
         "detection": _detection(cases, FOUND_IOU),
         "detection_any": _detection(cases, 0.0),
         "burden": _burden(cases),
@@ -44,10 +42,14 @@ def aggregate(cases: Sequence[CaseMetrics], compat: Compat) -> dict[str, Figures
     return as_scored(groups, cases) if compat == "codalab" else groups
 
 
-def _structure(found: Sequence[StructureMetrics]) -> Figures:
+def _structure(
+    cases: Sequence[CaseMetrics], of: Callable[[CaseMetrics], StructureMetrics]
+) -> Figures:
+    patients, found = patients_of(cases), [of(case) for case in cases]
     overlaps = [item.overlap for item in found]
     figures = {
-        name: mean_estimate([getattr(item, name) for item in overlaps]) for name in OVERLAP_METRICS
+        name: mean_estimate([getattr(item, name) for item in overlaps], patients)
+        for name in OVERLAP_METRICS
     }
     figures["dice_global"] = estimate(
         rows_of(
@@ -55,20 +57,24 @@ def _structure(found: Sequence[StructureMetrics]) -> Figures:
             for item in overlaps
         ),
         ratio,
+        patients,
     )
     for name in SURFACE_METRICS:
-        figures[name] = mean_estimate([getattr(item.surface, name, None) for item in found])
+        figures[name] = mean_estimate(
+            [getattr(item.surface, name, None) for item in found], patients
+        )
     return figures
 
 
 def _detection(cases: Sequence[CaseMetrics], iou_above: float) -> Figures:
+    patients = patients_of(cases)
     rows = rows_of((_counts(case, iou_above) for case in cases), columns=4)
     found = [[one.dice for one in case.lesions.reference if one.iou > iou_above] for case in cases]
     return {
-        "precision": estimate(rows[:, 2:], ratio),
-        "recall": estimate(rows[:, :2], ratio),
-        "f1": estimate(rows, _f1),
-        "lesion_dice": estimate(rows_of((sum(own), len(own)) for own in found), ratio),
+        "precision": estimate(rows[:, 2:], ratio, patients),
+        "recall": estimate(rows[:, :2], ratio, patients),
+        "f1": estimate(rows, _f1, patients),
+        "lesion_dice": estimate(rows_of((sum(own), len(own)) for own in found), ratio, patients),
     }
 
 
@@ -88,9 +94,10 @@ def _f1(rows: Rows) -> float:
 
 
 def _burden(cases: Sequence[CaseMetrics]) -> Figures:
-    errors = rows_of((case.burden_error,) for case in cases)
+    patients = patients_of(cases)
+    errors = rows_of(((case.burden_error,) for case in cases), columns=1)
     return {
-        "rmse": estimate(errors, root_mean_square),
-        "mean_error": estimate(errors, mean),
-        "largest_error": estimate(np.abs(errors), largest),
+        "rmse": estimate(errors, root_mean_square, patients),
+        "mean_error": estimate(errors, mean, patients),
+        "largest_error": largest([abs(case.burden_error) for case in cases]),
     }

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from training.evaluation.bootstrap import Estimate, estimate, mean_estimate, ratio, rows_of
 from training.evaluation.codalab import UNDEFINED, DetectedLesion, codalab_rvd
-from training.evaluation.results import CaseMetrics
+from training.evaluation.results import CaseMetrics, patients_of
 from training.evaluation.surface import SURFACE_METRICS
 
 DETECTED_ONLY = ("voe", "rvd", *SURFACE_METRICS)
@@ -33,14 +33,11 @@ def as_scored(groups: Mapping[str, Figures], cases: Sequence[CaseMetrics]) -> di
 
 def _liver(cases: Sequence[CaseMetrics]) -> Figures:
     """A case with one mask empty counts; without a spacing nothing is in mm."""
-    sizes = [case.liver.overlap for case in cases]
-    figures = {
-        "rvd": mean_estimate(
-            [codalab_rvd(item.reference_voxels, item.predicted_voxels) for item in sizes]
-        )
-    }
+    patients, sizes = patients_of(cases), [case.liver.overlap for case in cases]
+    rvd = [codalab_rvd(item.reference_voxels, item.predicted_voxels) for item in sizes]
+    figures = {"rvd": mean_estimate(rvd, patients)}
     for name in SURFACE_METRICS:
-        figures[name] = mean_estimate([_liver_distance(case, name) for case in cases])
+        figures[name] = mean_estimate([_liver_distance(case, name) for case in cases], patients)
     return figures
 
 
@@ -53,10 +50,11 @@ def _liver_distance(case: CaseMetrics, name: str) -> float | None:
 def _detection(cases: Sequence[CaseMetrics], which: int) -> Figures:
     """It divides its one count of found lesions by both, and gives no F1."""
     counts = [case.codalab[which] for case in cases if case.codalab]
+    patients = patients_of(case for case in cases if case.codalab)
     rows = rows_of(((one.found, one.reference, one.predicted) for one in counts), columns=3)
     return {
-        "precision": estimate(rows[:, [0, 2]], ratio),
-        "recall": estimate(rows[:, [0, 1]], ratio),
+        "precision": estimate(rows[:, [0, 2]], ratio, patients),
+        "recall": estimate(rows[:, [0, 1]], ratio, patients),
     }
 
 
@@ -64,10 +62,15 @@ def _detected_lesions(cases: Sequence[CaseMetrics]) -> Figures:
     """Means over the detected lesions of all cases; cases without one are left out."""
 
     def mean_over_lesions(value: Callable[[DetectedLesion], float | None]) -> Estimate:
-        by_case = [case.codalab[0].detected for case in cases if case.codalab]
-        known = [[found for one in own if (found := value(one)) is not None] for own in by_case]
-        rows = rows_of((sum(own), len(own)) for own in known if own)
-        return estimate(rows, ratio, left_out=len(by_case) - len(rows))
+        by_case = [
+            (case, [found for one in case.codalab[0].detected if (found := value(one)) is not None])
+            for case in cases
+            if case.codalab
+        ]
+        known = [(case, own) for case, own in by_case if own]
+        rows = rows_of((sum(own), len(own)) for _, own in known)
+        patients = patients_of(case for case, _ in known)
+        return estimate(rows, ratio, patients, left_out=len(by_case) - len(rows))
 
     def distance(name: str) -> Estimate:
         return mean_over_lesions(lambda lesion: getattr(lesion.surface, name, None))

@@ -6,16 +6,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from training.data import Case, Dataset
-from training.evaluation.bootstrap import Estimate, estimate, mean
+from training.evaluation.bootstrap import Estimate, mean_estimate
 from training.evaluation.evaluate import evaluate, predictions
 from training.evaluation.page import Page, Table, number, with_interval
 from training.evaluation.predictors import Opened
 from training.evaluation.report import shared_facts, warnings
-from training.evaluation.results import Conditions, Evaluation
+from training.evaluation.results import Conditions, Evaluation, patients_of
 from training.figures.architectures import architectures
 from training.figures.style import png
 from training.files import write_whole
@@ -146,11 +145,12 @@ def _listed(names: Sequence[str]) -> str:
 
 def _gain(evaluation: Evaluation, first: Evaluation) -> Estimate:
     pairs = [
-        [own.tumor.overlap.dice - other.tumor.overlap.dice]
+        (own, other)
         for own, other in zip(evaluation.cases, first.cases, strict=True)
         if own.has_tumor
     ]
-    return estimate(np.array(pairs, dtype=np.float64).reshape(-1, 1), mean)
+    gains = [own.tumor.overlap.dice - other.tumor.overlap.dice for own, other in pairs]
+    return mean_estimate(gains, patients_of(own for own, _ in pairs))
 
 
 def table(comparison: Comparison) -> Table:

@@ -53,6 +53,7 @@ def evaluate(
     settled_cases: Iterable[tuple[Case, Prediction]], subject: Subject, conditions: Conditions
 ) -> Evaluation:
     """Compare each prediction with its case's labels. Raises ValueError where the shapes differ."""
+    patients = subject.patients()
     metrics: list[CaseMetrics] = []
     levels: list[Counts] = []
     cases: list[Case] = []
@@ -63,8 +64,10 @@ def evaluate(
                 f"{case.name}: expected the shape {reference.shape}, found a prediction of "
                 f"{prediction.labels.shape}"
             )
-        space = space_of(conditions)
-        metrics.append(case_metrics(case, reference, prediction.labels, space, conditions.compat))
+        found = case_metrics(
+            case, reference, prediction.labels, space_of(conditions), conditions.compat
+        )
+        metrics.append(found.model_copy(update={"patient": patients.get(case.name)}))
         levels.append(count_levels(reference, prediction.tumor_probability))
         cases.append(case)
     return Evaluation(

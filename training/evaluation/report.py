@@ -13,7 +13,13 @@ from training.evaluation.decision import Cleaning
 from training.evaluation.lesions import FOUND_IOU, detection
 from training.evaluation.metrics import OVERLAP_METRICS
 from training.evaluation.page import Page, Table, number, with_interval
-from training.evaluation.results import CaseMetrics, Conditions, Evaluation, StructureMetrics
+from training.evaluation.results import (
+    CaseMetrics,
+    Conditions,
+    Evaluation,
+    StructureMetrics,
+    patients_of,
+)
 from training.evaluation.surface import SURFACE_METRICS
 from training.files import write_whole
 
@@ -50,6 +56,10 @@ GROUP_TITLES = {
     "detected_lesions": "Lesions that the challenge's scorer takes for detected",
     "burden": "Tumour burden (tumour / liver with tumour)",
 }
+
+
+FEW_PATIENTS = 20
+"""Below this, the percentiles of a bootstrap hold the true mean in clearly fewer than 95 of 100."""
 
 
 def write_values(evaluation: Evaluation, out: Path) -> None:
@@ -137,9 +147,16 @@ def shared_facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     return [
         ("cases", f"{len(evaluation.cases)}, {with_tumor} of them with tumour"),
         ("SHA-256 of the data", evaluation.data_sha256),
-        ("intervals", "95 %, percentile bootstrap over cases"),
+        ("intervals", f"95 %, percentile bootstrap over {_who_is_resampled(evaluation)}"),
         *_condition_facts(evaluation.conditions),
     ]
+
+
+def _who_is_resampled(evaluation: Evaluation) -> str:
+    patients = len(set(patients_of(evaluation.cases)))
+    if patients < len(evaluation.cases):
+        return f"{patients} patients"
+    return "cases" if evaluation.subject.config else "cases, each taken for another patient"
 
 
 def _condition_facts(conditions: Conditions) -> list[tuple[str, str]]:
@@ -187,6 +204,12 @@ def warnings(evaluation: Evaluation) -> list[str]:
             f"Thresholds and smallest lesion were chosen on {len(chose)} of the "
             f"{len(evaluation.cases)} cases, so the figures are a little too good. "
             f"{_worth_of_the_choice(evaluation)}"
+        )
+    bearing = set(patients_of(case for case in evaluation.cases if case.has_tumor))
+    if 1 < len(bearing) < FEW_PATIENTS:
+        found.append(
+            f"The intervals of tumours are over {len(bearing)} patients: over so few, they are too "
+            "narrow."
         )
     if evaluation.conditions.compat == "codalab":
         found.append(

@@ -1,5 +1,6 @@
 """The outcome of an evaluation, as it is kept in JSON."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,11 +45,16 @@ class Subject(_Frozen):
     tells_probability: bool = True
 
     @property
-    def recipe_sha256(self) -> str | None:
+    def config(self) -> TrainingConfig | None:
         """Of what was trained here; None for what has only its contract."""
         if self.kind not in ("network", "out_of_fold") or self.configuration is None:
             return None
-        return TrainingConfig.model_validate(self.configuration).recipe_sha256
+        return TrainingConfig.model_validate(self.configuration)
+
+    def patients(self) -> dict[str, str]:
+        """The patient of each case that is known to share one with others, by name."""
+        groups = self.config.same_patient if self.config else ()
+        return {name: group[0] for group in groups for name in group}
 
 
 class Conditions(_Frozen):
@@ -75,6 +81,7 @@ class CaseMetrics(_Frozen):
     """One case; its tumour burden is tumour over liver with tumour, 0 without liver."""
 
     name: str
+    patient: str | None = Field(None, description="None: no other case is known to be of the same")
     slices: int
     spacing_mm: Spacing | None
     liver: StructureMetrics
@@ -93,6 +100,11 @@ class CaseMetrics(_Frozen):
     @property
     def burden_error(self) -> float:
         return self.predicted_burden - self.reference_burden
+
+
+def patients_of(cases: Iterable[CaseMetrics]) -> list[str]:
+    """Whose each case is; one that is not known to share its patient stands for itself."""
+    return [case.patient or case.name for case in cases]
 
 
 class Evaluation(_Frozen):
@@ -122,8 +134,8 @@ class Evaluation(_Frozen):
     def chose_its_decision(self) -> bool:
         """Whether predictions of this very recipe chose the thresholds and the smallest lesion."""
         chosen = self.conditions.chosen
-        own = self.subject.recipe_sha256
-        return chosen is not None and own is not None and chosen.recipe_sha256 == own
+        own = self.subject.config
+        return chosen is not None and own is not None and chosen.recipe_sha256 == own.recipe_sha256
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":
