@@ -37,9 +37,12 @@ class AgreementRecord(_Frozen):
     tumor_dice: float
 
 
-class GpuRecord(AgreementRecord):
-    """int8 and the graph that `python -m export gpu` makes of it."""
+class GpuRecord(_Frozen):
+    """int8 and the graph that `python -m export gpu` makes of it; null where it makes none."""
 
+    label_agreement: float | None
+    organ_dice: float | None
+    tumor_dice: float | None
     accepted: bool = Field(description="false: that command refuses this file")
 
 

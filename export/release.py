@@ -7,6 +7,7 @@ import numpy as np
 import rich
 from numpy.typing import NDArray
 from onnx import ModelProto
+from rich.markup import escape
 
 from export.convert import deployed, for_export, to_onnx
 from export.fields import ContractFields
@@ -16,7 +17,7 @@ from export.keras_parity import drift, hard_scans
 from export.measure import DiceReport, Slices, measure, sampled, whole
 from export.onnx_graph import with_contract
 from export.out_of_fold import read_report, validation_of
-from export.parity import ParityError, compare, phantom_scans, self_test
+from export.parity import Difference, compare, phantom_scans, self_test
 from export.quantize import calibration_slices, quantize
 from export.record import DiceRecord, GpuRecord, RoundingRecord
 from export.runners import onnx_runner
@@ -85,7 +86,7 @@ def release(
         )
         models = _finished(Precisions(float32, halve(float32), int8), trained, fields, validation)
         write(partial, trained, models, found, rounding, _gpu(models.int8))
-    rich.print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    rich.print(f"{escape(str(out))}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 
 def _keras(trained: Trained, preprocessing: Preprocessing) -> NetworkPredictor:
@@ -157,18 +158,20 @@ def _gpu(int8: ModelProto) -> GpuRecord:
     That command refuses a file whose graph differs. Here it is only told: a network that has
     hardly learned flips its labels at the least rounding, and is worth comparing all the same.
     """
-    float16 = to_float16(int8)
-    found = compare(onnx_runner(int8), onnx_runner(float16), phantom_scans())
-    rich.print(f"int8 and the GPU's graph made of it, phantom: {found}")
-    accepted = True
+    found: Difference | None = None
+    accepted = False
     try:
+        float16 = to_float16(int8)
+        found = compare(onnx_runner(int8), onnx_runner(float16), phantom_scans())
+        rich.print(f"int8 and the GPU's graph made of it, phantom: {found}")
         accept(float16, found)
-    except ParityError as error:
-        rich.print(f"[bold red]`python -m export gpu` would refuse this file: {error}[/]")
-        accepted = False
+        accepted = True
+    except ValueError as error:  # a ParityError, or activations that float16 cannot hold
+        text = escape(str(error))
+        rich.print(f"[bold red]`python -m export gpu` would refuse this file: {text}[/]")
     return GpuRecord(
-        label_agreement=found.label_agreement,
-        organ_dice=found.organ_dice,
-        tumor_dice=found.tumor_dice,
+        label_agreement=found and found.label_agreement,
+        organ_dice=found and found.organ_dice,
+        tumor_dice=found and found.tumor_dice,
         accepted=accepted,
     )

@@ -32,6 +32,9 @@ DecisionFile = Annotated[
     Path | None, typer.Option(help="thresholds and smallest lesion, as `tune` writes them")
 ]
 
+AFTER_THE_EPOCH = "the same command goes on after the last whole epoch"
+AFTER_THE_CASE = "the same command goes on after the last labelled case"
+
 PREPARED = Path("runs/prepared")
 
 
@@ -100,7 +103,7 @@ def train(
     from training.run_folder import Start
     from training.train import train as run
 
-    with _plain_errors():
+    with _plain_errors(AFTER_THE_EPOCH):
         devices = Devices.asked(device, device_count)
         settings = TrainingConfig.read(config)
         cases, held_out = open_dataset(data, prepared), None
@@ -139,7 +142,7 @@ def crossval(
     from training.parallel import Devices
     from training.run_folder import Start
 
-    with _plain_errors():
+    with _plain_errors(AFTER_THE_EPOCH):
         devices = Devices.asked(device, device_count)
         settings = TrainingConfig.read(config)
         cases = open_dataset(data, prepared)
@@ -170,24 +173,19 @@ def evaluate(
     prepared: Prepared = PREPARED,
 ) -> None:
     """Measure a model on cases: JSON, CSV, and a page with tables and figures."""
-    from training.commands import evaluate_model
+    from training.commands import Asked, evaluate_model
 
-    with _plain_errors():
-        typer.echo(
-            evaluate_model(
-                model,
-                data,
-                out,
-                prepared,
-                split,
-                decision,
-                rules,
-                flips,
-                compat,
-                assume_spacing,
-                unseen,
-            )
-        )
+    asked = Asked(
+        split=split,
+        decision=decision,
+        rules=rules,
+        flips=flips,
+        unseen=unseen,
+        compat=compat,
+        assume_spacing=assume_spacing,
+    )
+    with _plain_errors(AFTER_THE_CASE):
+        typer.echo(evaluate_model(model, data, out, prepared, asked))
 
 
 @app.command()
@@ -220,7 +218,7 @@ def compare(
     """One table of runs or cross-validations on the same cases."""
     from training.commands import compare_models
 
-    with _plain_errors():
+    with _plain_errors(AFTER_THE_CASE):
         typer.echo(
             compare_models(subjects, data, out, prepared, exported or [], decision, assume_spacing)
         )
@@ -241,16 +239,16 @@ def figures(
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """What a user can mend ends in one line, and says that nothing finished is lost."""
+def _plain_errors(kept: str = "what was finished is kept") -> Iterator[None]:
+    """What a user can mend ends in one line; `kept` says what a command that is stopped leaves."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on after the last whole epoch", err=True)
+        typer.echo(f"stopped; {kept}", err=True)
         raise typer.Exit(130) from None
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            text = "the disk is full; what was finished is kept, and the same command goes on"
+            text = f"the disk is full; {kept}"
         else:
             text = f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
         typer.echo(text, err=True)

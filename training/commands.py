@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.progress import track
 
 from service.volume import HounsfieldWindow
@@ -13,6 +15,7 @@ from training.data import Case, Dataset, open_dataset
 from training.evaluation.compare import compare, markdown, table, unseen_cases, write_comparison
 from training.evaluation.decision import Cleaning, Decision, Space, Spacing
 from training.evaluation.evaluate import evaluate, predictions, settled
+from training.evaluation.labelled import labelled_once
 from training.evaluation.page import number, with_interval
 from training.evaluation.predictors import NotAModel, Opened, open_predictor
 from training.evaluation.report import write_page, write_values
@@ -30,31 +33,43 @@ from training.prediction import Prediction
 from training.run_folder import RunFolder
 
 
-def evaluate_model(
-    model: str,
-    data: Path,
-    out: Path,
-    prepared: Path,
-    split: str = "all",
-    decision: Path | None = None,
-    rules: bool = False,
-    flips: bool = False,
-    compat: str = "paper",
-    assume_spacing: str | None = None,
-    unseen: bool = False,
-) -> str:
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation is asked for beside the model and the data.
+
+    `decision` is a file of `tune`, `rules` are the service's, `flips` shows a network mirrored
+    slices, `unseen` leaves out what the model learned from, `assume_spacing` is as `2,0.75,0.75`.
+    """
+
+    split: str = "all"
+    decision: Path | None = None
+    rules: bool = False
+    flips: bool = False
+    unseen: bool = False
+    compat: str = "paper"
+    assume_spacing: str | None = None
+
+
+def evaluate_model(model: str, data: Path, out: Path, prepared: Path, asked: Asked) -> str:
     """Evaluate, write the report, and say the main figures. Raises ValueError for what is wrong."""
     every = open_dataset(data, prepared)
-    space = _space(every, assume_spacing)
-    opened = open_predictor(model, space, cleaned=rules, flips=flips)
-    conditions = _conditions(opened, space, decision, rules, compat)
-    wanted = every if split == "all" else every.split(split)
-    if unseen:
+    space = _space(every, asked.assume_spacing)
+    opened = open_predictor(model, space, cleaned=asked.rules, flips=asked.flips)
+    conditions = _conditions(opened, space, asked)
+    wanted = every if asked.split == "all" else every.split(asked.split)
+    if asked.unseen:
         wanted = Dataset(unseen_cases(opened, wanted))
     cases = Dataset(tuple(case for case in wanted.cases if opened.can_label(case)))
     if not cases.cases:
         raise NotAModel(f"{model}: expected cases to label, found none")
-    shown = track(cases.cases, description=opened.subject.name)
+    with labelled_once(out) as labelled:
+        found = _evaluated(labelled.of(opened), cases, conditions, out)
+    left = len(wanted.cases) - len(cases.cases)
+    return main_figures(found) + (f"\n{left} case(s) without a prediction" if left else "")
+
+
+def _evaluated(opened: Opened, cases: Dataset, conditions: Conditions, out: Path) -> Evaluation:
+    shown = track(cases.cases, description=escape(opened.subject.name))
     found = evaluate(predictions(opened.predict, shown, conditions), opened.subject, conditions)
 
     def again(case: Case) -> Prediction:
@@ -64,14 +79,15 @@ def evaluate_model(
     logs = {name: run.logged() for name, run in opened.runs.items()}
     pictures = evaluation_pictures(found, cases, again, _window(opened.subject), logs)
     write_page(found, out, pictures)
-    left = len(wanted.cases) - len(cases.cases)
-    return main_figures(found) + (f"\n{left} case(s) without a prediction" if left else "")
+    return found
 
 
 def tune_decision(
     kept: Path, data: Path, out: Path, prepared: Path, assume_spacing: str | None = None
 ) -> str:
     """Choose a decision, write it to `out` and all attempts beside it, and say what it gains."""
+    if out.is_dir():
+        raise ValueError(f"{out}: expected a file to write the decision to, found a folder")
     every = open_dataset(data, prepared)
     space = _space(every, assume_spacing)
     opened = open_predictor(str(kept), space)
@@ -86,10 +102,11 @@ def tune_decision(
 
     config = TrainingConfig.model_validate(opened.subject.configuration)
     patients = patients_of(every.cases, config.same_patient)
-    found = tune(twice, space, patients, config.recipe_sha256)
     out.parent.mkdir(parents=True, exist_ok=True)
+    found = tune(twice, space, patients, config.recipe_sha256)
     write_whole(out, found.chosen.decision.model_dump_json(indent=1))
-    write_whole(out.with_suffix(".attempts.json"), found.model_dump_json(indent=1))
+    attempts = out.with_name(f"{out.name.removesuffix('.json')}.attempts.json")
+    write_whole(attempts, found.model_dump_json(indent=1))
     return _tuned(found)
 
 
@@ -103,18 +120,21 @@ def compare_models(
     assume_spacing: str | None = None,
 ) -> str:
     """Compare subjects given as NAME=MODEL, write all files, and return the table."""
+    asked = Asked(decision=decision, assume_spacing=assume_spacing)
     every = open_dataset(data, prepared)
     space = _space(every, assume_spacing)
     opened = {name: open_predictor(model, space) for name, model in _pairs(named).items()}
     files = _pairs(exported)
     if unknown := sorted(files.keys() - opened.keys()):
         raise ValueError(f"expected exports of {', '.join(opened)}, found {', '.join(unknown)}")
-    conditions = {_conditions(one, space, decision, False, "paper") for one in opened.values()}
+    conditions = {_conditions(one, space, asked) for one in opened.values()}
     if len(conditions) > 1:
         raise ValueError("expected subjects to which the same decision applies, found several")
     speeds = {name: slices_per_second(Path(file)) for name, file in files.items()}
-    found = compare(opened, every, conditions.pop(), speeds)
-    write_comparison(found, out)
+    with labelled_once(out) as labelled:
+        kept = {name: labelled.of(one) for name, one in opened.items()}
+        found = compare(kept, every, conditions.pop(), speeds)
+        write_comparison(found, out)
     return markdown(table(found))
 
 
@@ -169,25 +189,23 @@ def _tuned(found: Tuning) -> str:
     )
 
 
-def _conditions(
-    opened: Opened, space: Space, decision: Path | None, rules: bool, compat: str
-) -> Conditions:
+def _conditions(opened: Opened, space: Space, asked: Asked) -> Conditions:
     """Raises ValueError for a decision on what has decided already."""
     decides = opened.subject.kind in ("network", "out_of_fold")
-    if decision is not None and not decides:
+    if asked.decision is not None and not decides:
         raise ValueError(
             "expected a network or kept predictions to decide on; an exported model and a service "
             "have decided by their own contract"
         )
     facts: dict[str, Any] = {
-        "compat": compat,
+        "compat": asked.compat,
         "slice_step": space.slice_step,
         "assumed_spacing_mm": space.assumed_spacing_mm,
     }
-    if decision is not None:
-        read = Decision.read(decision)
+    if asked.decision is not None:
+        read = Decision.read(asked.decision)
         return Conditions(**facts, **dict(read))
-    if not rules:
+    if not asked.rules:
         return Conditions(**facts)
     if opened.subject.kind == "service":
         return Conditions(**facts, cleaning=BY_SERVICE)

@@ -32,8 +32,12 @@ class NetworkPredictor:
 
     def __call__(self, hu: NDArray[np.int16]) -> Prediction:
         starts = range(0, len(hu), SLICES_AT_ONCE)
-        chances = [self.chances(hu[start : start + SLICES_AT_ONCE]) for start in starts]
-        organ, tumor = np.moveaxis(np.concatenate(chances), -1, 0)
+        return Prediction.joined(
+            [self._decided(hu[start : start + SLICES_AT_ONCE]) for start in starts]
+        )
+
+    def _decided(self, hu: NDArray[np.int16]) -> Prediction:
+        organ, tumor = np.moveaxis(self.chances(hu), -1, 0)
         return decided(organ, tumor, self.thresholds)
 
     def chances(self, hu: NDArray[np.int16]) -> NDArray[np.float32]:

@@ -1,5 +1,8 @@
 """What is said of a case, and how that is kept; needs no training framework."""
 
+import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +41,24 @@ class Prediction:
 
     @classmethod
     def load(cls, path: Path) -> "Prediction":
-        with np.load(path) as arrays:
-            return cls(**arrays)
+        """Raises ValueError for a damaged file."""
+        try:
+            with np.load(path) as arrays:
+                return cls(**arrays)
+        except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f"{path.stem}: expected kept predictions, found a damaged file"
+            ) from error
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Prediction]") -> "Prediction":
+        """Of one case after the other's slices; without the organ's where a part has none."""
+        organ = [part.organ_probability for part in parts if part.organ_probability is not None]
+        return cls(
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.tumor_probability for part in parts]),
+            np.concatenate(organ) if len(organ) == len(parts) else None,
+        )
 
 
 def decided(

@@ -190,8 +190,11 @@ def test_a_configuration_that_is_none_is_refused(
     tmp_path: Path, trained: Trained, settings: dict[str, Any], wrong: str
 ) -> None:
     """Of an unknown network, with an unknown setting, against a rule between several."""
+    whole, path = report(trained), tmp_path / "evaluation.json"
+    broken = whole.subject.model_copy(update=changed(trained, **settings))
+    path.write_text(whole.model_copy(update={"subject": broken}).model_dump_json())
     with pytest.raises(NotExportable, match=f"configuration of a run, found it wrong in .*{wrong}"):
-        read(tmp_path, trained, subject=changed(trained, **settings))
+        read_report(path, trained)
 
 
 @pytest.mark.parametrize(

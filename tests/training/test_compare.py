@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from service.phantom import Phantom
 from service.phantom_files import nifti_bytes
+from training import commands
 from training.__main__ import app
 from training.commands import spacing_of
 from training.data import Case, Dataset
@@ -163,6 +164,70 @@ def test_tune_then_evaluate(folder: Path) -> None:
         "evaluation.json", "cases.csv", "report.html", "figures",
     }  # fmt: skip
     assert len(list((out / "figures").glob("*.png"))) == 5
+
+
+def test_an_interrupted_evaluation_goes_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was labelled before the stop is not labelled again, and does not stay."""
+    labelled: list[str] = []
+
+    def predict(case: Case) -> Prediction:
+        labelled.append(case.name)
+        if labelled == ["volume-1", "volume-2"]:
+            raise KeyboardInterrupt
+        return perfect(case)
+
+    window = {"lower_hu": -40, "upper_hu": 160}
+    network = opened(predict, configuration={"name": "x", "window": window})
+    monkeypatch.setattr(commands, "open_predictor", lambda *_, **__: network)
+    where = ["--data", str(folder / "data"), "--prepared", str(folder / "prepared")]
+    evaluate = ["evaluate", "x", *where, "--out", str(tmp_path / "out")]
+    stopped = CliRunner().invoke(app, evaluate)
+    assert stopped.exit_code == 130
+    assert "stopped; the same command goes on after the last labelled case" in stopped.output
+    assert CliRunner().invoke(app, evaluate).exit_code == 0
+    assert labelled == ["volume-1", "volume-2", "volume-2"]
+    found = Evaluation.read(tmp_path / "out" / "evaluation.json")
+    assert found.figures["tumor"]["dice"].value == 1
+    assert not list((tmp_path / "out").glob("*.partial"))
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_first(folder: Path, tmp_path: Path) -> None:
+    """Before hours of labelling, not after."""
+    (tmp_path / "file").write_text("")
+    where = ["--data", str(folder / "data"), "--prepared", str(folder / "prepared")]
+    oof = str(folder / "oof")
+    for arguments, message in (
+        (["evaluate", oof, "--out", str(tmp_path / "file")], "file: File exists"),
+        (["tune", oof, "--out", str(tmp_path)], "expected a file to write the decision to"),
+    ):
+        answer = CliRunner().invoke(app, [*arguments, *where])
+        assert answer.exit_code == 1
+        assert message in " ".join(answer.output.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_names_with_brackets_are_no_markup(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may be called anything."""
+    window = {"lower_hu": -40, "upper_hu": 160}
+    subject = Subject(
+        name="unet [/v2]", kind="network", configuration={"name": "x", "window": window}
+    )
+    monkeypatch.setattr(commands, "open_predictor", lambda *_, **__: Opened(subject, perfect))
+    run(folder, "evaluate", "x", "--out", str(tmp_path / "out"))
+    assert "unet [/v2]" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["volume-7", "Volume-007", "volume-007"])
+def test_a_case_is_known_by_its_name(name: str) -> None:
+    """In the layout of another data set too; another number is another case."""
+    learned = Subject(name="x", kind="network", trained_on=("volume-007",))
+    assert learned.knows(name)
+    assert not learned.knows("volume-70")
+    assert not learned.knows("volume-17")
 
 
 def test_compare_and_figures(folder: Path) -> None:

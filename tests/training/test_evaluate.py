@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from labelled_cases import make_case, phantom_case, said
 
 from service.inference.contract import Thresholds
 from service.inference.postprocess import components
+from service.notices import Notice
 from service.volume import HounsfieldWindow
 from training.config import TrainingConfig
 from training.data import Case
@@ -224,6 +226,63 @@ def test_report_holds_the_figures(found: Evaluation, tmp_path: Path) -> None:
         assert text in html
     assert "http" not in html
     assert json.loads((tmp_path / "evaluation.json").read_text())["conditions"]["compat"] == "paper"
+
+
+def test_tables_hold_the_figures_in_their_places(cases: tuple[Case, ...]) -> None:
+    """Row by row: of a case found lesions before touched ones, by fold tumour before liver, and how
+    many cases a figure is not defined for.
+    """
+    truth_labels = cases[0].labels()
+    lesions, _ = components(truth_labels == 2)
+    partly = truth_labels.copy()
+    first = np.argwhere(lesions == 1)
+    partly[tuple(first[: len(first) * 3 // 4].T)] = 1  # a quarter of it is left: touched, not found
+    partly[0] = 1  # and liver where there is none
+    folded = SUBJECT.model_copy(
+        update={"kind": "out_of_fold", "folds": {"one": 1, "two": 0, "three": 0}}
+    )
+    settled_cases = [(cases[0], said(partly)), *((case, truth(case)) for case in cases[1:])]
+    found = evaluate(settled_cases, folded, Conditions())
+    tables = {table.title: table for table in page(found).tables}
+    one = found.cases[0]
+    row = dict(zip(tables["Cases"].head, tables["Cases"].rows[0], strict=True))
+    assert (row["case"], row["lesions"], row["found"], row["touched"]) == ("one", "3", "2", "3")
+    assert (row["predicted"], row["touch none"]) == ("3", "0")
+    assert row["liver Dice"] == f"{one.liver.overlap.dice:.3f}" != row["tumour Dice"]
+    assert row["tumour Dice"] == f"{one.tumor.overlap.dice:.3f}" != "1.000"
+    assert tables["By fold"].rows == [
+        ["0", "2", "1.0000", "1.0000", "0.0000"],
+        ["1", "1", f"{one.tumor.overlap.dice:.4f}", f"{one.liver.overlap.dice:.4f}", "–"],
+    ]
+    all_cases = tables["Tumour, all cases (1 where there is none and none was found)"]
+    rows = {row[0]: row[1:] for row in all_cases.rows}
+    assert rows["Dice"][2:] == ["3", ""]
+    assert rows["relative volume difference"][2:] == ["2", "1"]
+
+
+def test_what_no_case_defines_is_told() -> None:
+    """A dash and how many are left out, in the place of a row that is not there."""
+    labels = np.ones((2, 8, 8), dtype=np.uint8)
+    nothing = evaluate([(make_case("case", labels), said(labels))], SUBJECT, Conditions())
+    tables = {table.title: table for table in page(nothing).tables}
+    rows = {row[0]: row[1:] for row in tables["Liver with tumour, all cases"].rows}
+    assert rows["ASSD, mm"] == ["–", "", "0", "1"]
+
+
+def test_what_the_decoder_found_odd_is_told(cases: tuple[Case, ...]) -> None:
+    odd = replace(cases[0], notices=(Notice("orientation_unknown", "no form"),))
+    html = page(evaluate([(odd, truth(odd))], SUBJECT, Conditions())).html({})
+    assert "orientation_unknown: one " in html
+
+
+def test_a_spacing_is_assumed_only_where_none_is_told(cases: tuple[Case, ...]) -> None:
+    """Cases that have their own are no guesses, whatever was asked for."""
+    conditions = Conditions(assumed_spacing_mm=(2, 0.75, 0.75))
+    own = evaluate([(cases[0], truth(cases[0]))], SUBJECT, conditions)
+    assert "guesses" not in page(own).html({})
+    plain = make_case("plain", cases[0].labels())
+    both = [(case, truth(case)) for case in (cases[0], plain)]
+    assert "assumed for 1 of the 2 cases" in page(evaluate(both, SUBJECT, conditions)).html({})
 
 
 def test_report_warns_of_cases_that_were_trained_on(cases: tuple[Case, ...]) -> None:

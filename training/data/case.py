@@ -1,6 +1,7 @@
 """A data set: cases with the slices that have labels."""
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,6 +121,11 @@ class Dataset:
     def without_split(self, split: str) -> "Dataset":
         """The cases of every other split."""
         return Dataset(tuple(case for case in self.cases if case.split != split))
+
+
+def same_name(name: str) -> str:
+    """Equal for names that differ in leading zeros and capitals: `volume-007` and `Volume-7`."""
+    return re.sub(r"0*(\d+)", r"\1", name).casefold()
 
 
 def counted(labels: NDArray[np.uint8]) -> tuple[int, int]:

@@ -12,8 +12,8 @@ import tempfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -64,18 +64,15 @@ class PreparedFiles:
     folder: Path
 
     def hu(self, index: int) -> NDArray[np.int16]:
-        return np.array(self._hu[index])
+        return _plane(self.folder / _HU, index)
 
     def labels(self, index: int) -> NDArray[np.uint8]:
-        return np.array(self._labels[index])
+        return _plane(self.folder / _LABELS, index)
 
-    @cached_property
-    def _hu(self) -> NDArray[np.int16]:
-        return np.asarray(np.load(self.folder / _HU, mmap_mode="r"))
 
-    @cached_property
-    def _labels(self) -> NDArray[np.uint8]:
-        return np.asarray(np.load(self.folder / _LABELS, mmap_mode="r"))
+def _plane(path: Path, index: int) -> NDArray[Any]:
+    """One of [slice, row, column]. The file is closed again: hundreds of cases may be in use."""
+    return np.array(np.load(path, mmap_mode="r")[index])
 
 
 def read_nifti_folder(pairs: Iterable[Pair], prepared: Path) -> Dataset:

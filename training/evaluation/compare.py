@@ -66,8 +66,8 @@ def unseen_cases(opened: Opened, data: Dataset) -> tuple[Case, ...]:
         raise DifferentCases(
             f"{opened.subject.name}: expected a model that tells what it learned from, found none"
         )
-    learned = set(opened.subject.trained_on or ())
-    return tuple(case for case in data.cases if case.name not in learned and opened.can_label(case))
+    knows = opened.subject.knows
+    return tuple(case for case in data.cases if not knows(case.name) and opened.can_label(case))
 
 
 def compare(
@@ -212,13 +212,13 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
     """Markdown, CSV, JSON, a figure and a page with all of it."""
     out.mkdir(parents=True, exist_ok=True)
     found, first = table(comparison), comparison.subjects[0].evaluation
+    write_whole(out / "comparison.md", markdown(found))  # first: a figure may fail
+    write_whole(out / "comparison.csv", comma_separated(comparison))
+    write_whole(out / "comparison.json", comparison.model_dump_json(indent=1))
     picture = png(architectures({one.name: one.evaluation.figures for one in comparison.subjects}))
     told = dict.fromkeys(
         warning for one in comparison.subjects for warning in warnings(one.evaluation)
     )
     page = Page("Comparison", shared_facts(first), [found], list(told))
-    write_whole(out / "comparison.md", markdown(found))
-    write_whole(out / "comparison.csv", comma_separated(comparison))
-    write_whole(out / "comparison.json", comparison.model_dump_json(indent=1))
     write_whole(out / "comparison.png", picture)
     write_whole(out / "comparison.html", page.html({"Architectures compared": picture}))

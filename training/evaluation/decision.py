@@ -81,9 +81,14 @@ def decide_again(prediction: Prediction, thresholds: Thresholds) -> Prediction:
     """
     if prediction.organ_probability is None:
         raise ValueError("expected probabilities to decide on, found labels only")
-    organ = prediction.organ_probability.astype(np.float32) / 255
-    tumor = prediction.tumor_probability.astype(np.float32) / 255
-    return decided(organ, tumor, thresholds)
+    pairs = zip(prediction.organ_probability, prediction.tumor_probability, strict=True)
+    return Prediction.joined(  # slice by slice, since floats take four times the memory
+        [decided(_part(organ)[None], _part(tumor)[None], thresholds) for organ, tumor in pairs]
+    )
+
+
+def _part(probability: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(probability / np.float32(255), dtype=np.float32)
 
 
 def clean(labels: Labels, case: Case, space: Space, cleaning: Cleaning) -> Labels:

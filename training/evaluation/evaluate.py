@@ -101,6 +101,8 @@ def case_metrics(
         name=case.name,
         slices=len(case.slices),
         spacing_mm=spacing_mm,
+        spacing_assumed=case.spacing_mm is None and spacing_mm is not None,
+        notices=tuple(notice.code for notice in case.notices),
         liver=structure(LIVER_LABEL),
         tumor=structure(TUMOR_LABEL),
         lesions=match_lesions(*tumor, spacing_mm),

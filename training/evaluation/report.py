@@ -217,13 +217,18 @@ def warnings(evaluation: Evaluation) -> list[str]:
             "distances are those of the challenge's own scorer, with its defects, for comparison "
             "with published tables only. All else is the paper's."
         )
-    if evaluation.conditions.assumed_spacing_mm:
+    assumed = sum(case.spacing_assumed for case in evaluation.cases)
+    if assumed and evaluation.conditions.assumed_spacing_mm:
         found.append(
-            f"The spacing {_mm(evaluation.conditions.assumed_spacing_mm)} was assumed where the "
-            "data do not tell it: distances and volumes in mm are guesses."
+            f"The spacing {_mm(evaluation.conditions.assumed_spacing_mm)} was assumed for "
+            f"{assumed} of the {len(evaluation.cases)} cases, since the data do not tell it: their "
+            "distances and volumes in mm are guesses."
         )
-    elif any(case.spacing_mm is None for case in evaluation.cases):
+    if any(case.spacing_mm is None for case in evaluation.cases):
         found.append("Where the spacing is not known, nothing is given in mm.")
+    for code in sorted({code for case in evaluation.cases for code in case.notices}):
+        names = ", ".join(case.name for case in evaluation.cases if code in case.notices)
+        found.append(f"{code}: {names} (`training check` says what it means).")
     return found
 
 
@@ -250,7 +255,7 @@ def _figure_tables(evaluation: Evaluation) -> list[Table]:
                 str(found.left_out or ""),
             ]
             for name, found in figures.items()
-            if found.value is not None
+            if found.cases + found.left_out
         ]
         if rows:
             head = (

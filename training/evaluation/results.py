@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.inference.contract import Thresholds
 from training.config import TrainingConfig
+from training.data.case import same_name
 from training.evaluation.bootstrap import Estimate
 from training.evaluation.calibration import Calibration
 from training.evaluation.codalab import CodalabDetection
@@ -43,6 +44,13 @@ class Subject(_Frozen):
         None, description="out of fold: the fold that held each case out, where that is known"
     )
     tells_probability: bool = True
+
+    def knows(self, case: str) -> bool:
+        """Whether it learned from the case of this name, or from others of its patient.
+
+        Names are all there is to tell by: other content under the same name counts as known.
+        """
+        return same_name(case) in {same_name(name) for name in self.trained_on or ()}
 
     @property
     def config(self) -> TrainingConfig | None:
@@ -84,6 +92,8 @@ class CaseMetrics(_Frozen):
     patient: str | None = Field(None, description="None: no other case is known to be of the same")
     slices: int
     spacing_mm: Spacing | None
+    spacing_assumed: bool = Field(False, description="not told by the data")
+    notices: tuple[str, ...] = Field((), description="codes of what the decoder found odd")
     liver: StructureMetrics
     tumor: StructureMetrics
     lesions: CaseLesions
@@ -120,8 +130,7 @@ class Evaluation(_Frozen):
     @property
     def seen_in_training(self) -> tuple[str, ...]:
         """Names of cases whose patients the subject learned from: their figures say little."""
-        known = set(self.subject.trained_on or ())
-        return tuple(case.name for case in self.cases if case.name in known)
+        return tuple(case.name for case in self.cases if self.subject.knows(case.name))
 
     @property
     def chose_the_decision(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 from highdicom import Volume
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from service.inference.contract import ModelContract
 from service.phantom_files import nifti_bytes
@@ -62,9 +63,14 @@ class ServicePredictor:
 
     def contract(self) -> ModelContract:
         """What the service's model says of itself."""
-        (model,) = self._answer("/v1/models")["models"]
-        card = self._answer(f"/v1/models/{model['name']}")
-        return ModelContract.model_validate(card["contract"])
+        try:
+            (model,) = self._answer("/v1/models")["models"]
+            card = self._answer(f"/v1/models/{model['name']}")
+            return ModelContract.model_validate(card["contract"])
+        except (KeyError, TypeError, ValidationError, json.JSONDecodeError) as error:
+            raise ServiceRefused(
+                f"{self.address}: expected a service that tells its model's contract, found another"
+            ) from error
 
     def _answer(self, path: str) -> dict[str, Any]:
         try:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from training.figures.style import MARKERS, SERIES, new_figure, plain
+from training.figures.style import LINE_STYLES, MARKERS, SERIES, new_figure, plain
 
 Log = Sequence[Mapping[str, float]]
 """Lines of a `log.csv`, as `RunFolder.logged` reads them."""
@@ -25,6 +25,7 @@ def learning_curves(logs: Mapping[str, Log]) -> Figure:
             axes.plot(
                 [x for x, _ in points], [y for _, y in points],
                 color=SERIES[number % len(SERIES)], marker=MARKERS[number % len(MARKERS)],
+                linestyle=LINE_STYLES[number // len(SERIES) % len(LINE_STYLES)],
                 markersize=3, linewidth=1.2, label=name if field == "loss" else None,
             )  # fmt: skip
         plain(axes, "epoch", label, "" if field == "loss" else "of held-out cases")

@@ -26,13 +26,16 @@ Labels = NDArray[np.uint8]
 class View:
     """One slice: window units [rows, columns], the labels of truth and prediction, and a caption.
 
-    Slices lie as the model sees them: the patient's right on the left, the front above.
+    Slices lie as the model sees them: the patient's right on the left, the front above, where the
+    `sides` are known. `aspect` is the height of a pixel over its width.
     """
 
     image: NDArray[np.float32]
     truth: Labels
     found: Labels
     caption: str
+    sides: bool = True
+    aspect: float = 1.0
 
 
 def telling_view(
@@ -50,6 +53,8 @@ def telling_view(
         truth=truth[index][rows, columns],
         found=found[index][rows, columns],
         caption=f"{caption}\n{case.name}, slice {item.index}",
+        sides=all(notice.code != "orientation_unknown" for notice in case.notices),
+        aspect=case.spacing_mm[1] / case.spacing_mm[2] if case.spacing_mm else 1.0,
     )
 
 
@@ -75,14 +80,17 @@ def _around(truth: Labels, found: Labels) -> tuple[slice, slice]:
 def side_by_side(views: Sequence[View], title: str) -> Figure:
     """A row a view: image, reference and prediction."""
     shapes = [view.image.shape for view in views]
-    ratios = [rows / columns for rows, columns in shapes]
+    ratios = [
+        view.aspect * rows / columns for view, (rows, columns) in zip(views, shapes, strict=True)
+    ]
     figure = new_figure(9, 2.9 * sum(ratios) + 0.9)
     figure.suptitle(title, fontsize="medium")
     grid = figure.subplots(len(views), 3, squeeze=False, height_ratios=ratios)
     for row, view in zip(grid, views, strict=True):
         for axes in row:
-            show_slice(axes, view.image)
-            mark_sides(axes)
+            show_slice(axes, view.image, view.aspect)
+            if view.sides:
+                mark_sides(axes)
         row[0].set_ylabel(view.caption, fontsize="small")
         outline(row[1], view.truth)
         outline(row[2], view.found)
@@ -92,9 +100,9 @@ def side_by_side(views: Sequence[View], title: str) -> Figure:
     return figure
 
 
-def show_slice(axes: Axes, image: NDArray[np.float32]) -> None:
-    """Grey from 0 to 1."""
-    axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+def show_slice(axes: Axes, image: NDArray[np.float32], aspect: float = 1.0) -> None:
+    """Grey from 0 to 1; `aspect` is the height of a pixel over its width."""
+    axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect=aspect)
     axes.set_xticks([])
     axes.set_yticks([])
 

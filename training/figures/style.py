@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,7 +20,13 @@ SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
+LINE_STYLES = ("-", "--", ":", "-.")
+"""One after the other where there are more lines than colours."""
+
 DPI = 130
+
+
+matplotlib.rcParams["text.parse_math"] = False  # a dollar sign in a name is no formula
 
 
 def new_figure(width: float, height: float) -> Figure:
