@@ -85,7 +85,7 @@ def release(
             dices["int8"].validation(HELD_OUT) if reported is None else validation_of(reported)
         )
         models = _finished(Precisions(float32, halve(float32), int8), trained, fields, validation)
-        write(partial, trained, models, found, rounding, _gpu(models.int8))
+        write(partial, trained, models, found, rounding, gpu_record(models.int8))
     rich.print(f"{escape(str(out))}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 
@@ -114,7 +114,7 @@ def _rounding(
         for name, model in (("float32", float32), ("int8", int8))
     }
     records = {name: DiceRecord(liver=dice.liver, tumor=dice.tumor) for name, dice in dices.items()}
-    _tell_rounding(records["float32"], records["int8"])
+    tell_rounding(records["float32"], records["int8"])
     return dices, RoundingRecord(
         held_out=bool(others.cases),
         cases=len(cases),
@@ -123,7 +123,8 @@ def _rounding(
     )
 
 
-def _tell_rounding(float32: DiceRecord, int8: DiceRecord) -> None:
+def tell_rounding(float32: DiceRecord, int8: DiceRecord) -> None:
+    """Print both, in red where int8 loses more than `MOST_LOST_DICE`."""
     for name in ("liver", "tumor"):
         before, after = getattr(float32, name), getattr(int8, name)
         if before is None:
@@ -152,7 +153,7 @@ def _finished(
     return Precisions(**{name: finished(name, model) for name, model in models.named().items()})
 
 
-def _gpu(int8: ModelProto) -> GpuRecord:
+def gpu_record(int8: ModelProto) -> GpuRecord:
     """How the graph that `python -m export gpu` would make of this file answers beside it.
 
     That command refuses a file whose graph differs. Here it is only told: a network that has

@@ -1,7 +1,5 @@
 """What is said of a case, and how that is kept; needs no training framework."""
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +40,14 @@ class Prediction:
     @classmethod
     def load(cls, path: Path) -> "Prediction":
         """Raises ValueError for a damaged file."""
-        try:
-            with np.load(path) as arrays:
-                return cls(**arrays)
-        except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(
-                f"{path.stem}: expected kept predictions, found a damaged file"
-            ) from error
+        with path.open("rb") as file:
+            try:
+                with np.load(file) as arrays:
+                    return cls(**arrays)
+            except Exception as error:  # NumPy raises nearly anything for a damaged file
+                raise ValueError(
+                    f"{path.stem}: expected kept predictions, found a damaged file"
+                ) from error
 
     @classmethod
     def joined(cls, parts: "Sequence[Prediction]") -> "Prediction":

@@ -19,7 +19,7 @@ from export.fields import ContractFields
 from export.measure import measure, sampled, whole
 from export.onnx_graph import contract_of
 from export.parity import Difference, ParityError, check_self_test
-from export.record import ExportRecord
+from export.record import DiceRecord, ExportRecord
 from export.release import release
 from export.runners import onnx_runner
 from export.trained import NotExportable, Trained
@@ -169,6 +169,34 @@ def test_a_file_that_the_gpu_command_refuses_is_told_of(
     )
     record = ExportRecord.model_validate_json((tmp_path / "out/export.json").read_text())
     assert not record.int8_and_gpu.accepted
+
+
+def test_activations_that_float16_cannot_hold_are_told_of(
+    int8: ModelProto, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no GPU's graph to compare then; the files are still worth having."""
+
+    def refuse(model: ModelProto) -> ModelProto:
+        raise ValueError("relu reaches 130861, float16 holds 65504")
+
+    monkeypatch.setattr(release_module, "to_float16", refuse)
+    found = release_module.gpu_record(int8)
+    assert (found.accepted, found.label_agreement, found.organ_dice) == (False, None, None)
+    assert "would refuse this file: relu reaches 130861" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+@pytest.mark.parametrize(("int8_dice", "told"), [(0.40, True), (0.406, False), (0.45, False)])
+def test_what_rounding_costs_is_told(
+    capsys: pytest.CaptureFixture[str], int8_dice: float, told: bool
+) -> None:
+    """Above 0.005 of Dice in so many words; a gain is no loss."""
+    before, after = DiceRecord(liver=0.9, tumor=0.41), DiceRecord(liver=0.9, tumor=int8_dice)
+    release_module.tell_rounding(before, after)
+    said_of_it = " ".join(capsys.readouterr().out.split())
+    assert f"tumor Dice: 0.4100 in float32, {int8_dice:.4f} in int8" in said_of_it
+    assert ("more than 0.005 is lost" in said_of_it) == told
 
 
 def test_without_report_and_unseen_cases_nothing_is_exported(

@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import pytest
 from fakes import FakeSegmenter, by_threshold, make_contract
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
 from http_helpers import listening
 from labelled_cases import make_case, phantom_case
 from onnx import TensorProto, helper
@@ -179,6 +181,31 @@ def test_out_of_fold_predictions_are_those_kept(tmp_path: Path, case: Case) -> N
     assert np.array_equal(opened.predict(case).labels, labels)
     assert opened.can_label(case)
     assert not opened.can_label(make_case("unseen", labels))
+
+
+def test_damaged_predictions_are_named(tmp_path: Path, case: Case) -> None:
+    """As a copy that was cut short, or another archive."""
+    run_folder(tmp_path / "fold-0")
+    labels = case.labels()
+    path = tmp_path / "predictions" / "phantom.npz"
+    Prediction(labels, labels, labels).save(path)
+    whole = path.read_bytes()
+    opened = open_predictor(str(tmp_path), Space())
+    for data in (whole[: len(whole) // 2], b"", whole[:200] + bytes(100) + whole[300:]):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="phantom: expected kept predictions, found a damaged"):
+            opened.predict(case)
+
+
+@pytest.mark.parametrize("body", ['{"status": "fine"}', "<html></html>", "[1]", '{"models": 3}'])
+def test_another_service_is_refused(body: str) -> None:
+    """It says what was expected there."""
+
+    other = FastAPI()
+    other.get("/v1/models")(lambda: PlainTextResponse(body))
+    message = "expected a service that tells its model's contract"
+    with listening(other) as port, pytest.raises(ServiceRefused, match=message):
+        open_predictor(f"http://127.0.0.1:{port}", Space())
 
 
 def test_folds_of_two_configurations_are_refused(tmp_path: Path) -> None:

@@ -28,6 +28,15 @@ def test_prepared_files_are_made_once_and_follow_their_source(pair: Path, tmp_pa
     assert open_dataset(pair, prepared).sha256 != first.sha256
 
 
+def test_slices_leave_no_file_open(pair: Path, tmp_path: Path) -> None:
+    """A data set may have more cases than a process may have files."""
+    (case,) = open_dataset(pair, tmp_path / "prepared").cases
+    assert case.hu().shape == case.labels().shape
+    opened = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert not [path for path in opened if path.startswith(str(tmp_path))]
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
 def test_half_prepared_files_are_made_anew(pair: Path, tmp_path: Path) -> None:
     """A preparation that was killed leaves no case behind."""
     prepared = tmp_path / "prepared"
