@@ -17,6 +17,7 @@ from training.config import TrainingConfig
 from training.context import Surroundings, is_alone
 from training.data import LabelledSlice
 from training.drawn_livers import change_lesion_contrast, draw_lesions, shift_organ
+from training.drawn_veins import draw_veins
 from training.grid import to_grid
 
 CLASSES = 3
@@ -148,9 +149,12 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
         labels: NDArray[np.uint8],
         rng: np.random.Generator,
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        augment, drawn = self.config.augment, self.config.augment.synthetic_lesions
+        augment = self.config.augment
+        drawn, veins = augment.synthetic_lesions, augment.synthetic_veins
         plane = change_lesion_contrast(image[..., 0], labels, rng, augment.lesion_contrast)
         plane = shift_organ(plane, labels, rng, augment.organ_shift)
+        if veins.probability and item.liver_px and rng.random() < veins.probability:
+            plane = draw_veins(plane, labels, rng, veins)
         # Last, so that the lesions show in a liver that has become white, too.
         if not item.tumor_px and item.liver_px and rng.random() < drawn.probability:
             plane, labels = draw_lesions(plane, labels, rng, drawn)

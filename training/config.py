@@ -69,6 +69,17 @@ class SyntheticLesionConfig(_Frozen):
     bright: float = Field(0.15, ge=0, le=1, description="part that is brighter than the liver")
 
 
+class SyntheticVeinConfig(_Frozen):
+    """Dark veins drawn into slices that show liver, without a label of their own."""
+
+    probability: float = Field(0.0, ge=0, le=1, description="of such a slice to get veins")
+    most: int = Field(4, ge=1, description="veins in one slice")
+    width_px: tuple[Factor, Factor] = Field((2.0, 8.0), description="on the grid, log-uniform")
+    contrast: tuple[float, float] = Field(
+        (0.05, 0.3), description="darker than the liver, in window widths"
+    )
+
+
 class AugmentConfig(_Frozen):
     """Ranges of the random changes; every one is drawn anew for each slice."""
 
@@ -93,6 +104,7 @@ class AugmentConfig(_Frozen):
         0.0, ge=0, description="largest shift of the liver's grey, lesions too, in window widths"
     )
     synthetic_lesions: SyntheticLesionConfig = SyntheticLesionConfig()
+    synthetic_veins: SyntheticVeinConfig = SyntheticVeinConfig()
 
 
 class LossConfig(_Frozen):

@@ -6,8 +6,9 @@ import pytest
 
 from service.phantom import Phantom
 from training.augment import Warp, change_intensity, draw_crop
-from training.config import AugmentConfig, SyntheticLesionConfig
+from training.config import AugmentConfig, SyntheticLesionConfig, SyntheticVeinConfig
 from training.drawn_livers import change_lesion_contrast, draw_lesions, shift_organ
+from training.drawn_veins import draw_veins
 
 EVERYTHING = AugmentConfig(
     rotation_deg=30, scale=(0.6, 1.6), flip_left_right=0.5, flip_front_back=0.5, elastic=0.02
@@ -165,3 +166,35 @@ def test_no_lesion_is_drawn_without_a_liver() -> None:
     drawn, labels = draw_lesions(image, nothing, np.random.default_rng(0), config)
     assert np.array_equal(drawn, image)
     assert not labels.any()
+
+
+@pytest.mark.parametrize("seed", [0, *range(2, 9)])  # with 1 the ends are too near one another
+def test_drawn_veins_are_long_dark_and_inside_the_liver(seed: int) -> None:
+    """Nothing becomes brighter, nothing outside of the liver or in a lesion changes, and what is
+    darkened is far longer than it is wide.
+    """
+    y, x = np.mgrid[:128, :128] - 64.0
+    labels = (x**2 + y**2 < 60**2).astype(np.uint8)
+    labels[60:70, 60:70] = 2
+    image = np.where(labels == 1, 0.6, 0.1).astype(np.float32)
+    config = SyntheticVeinConfig(probability=1, most=1, width_px=(3, 5), contrast=(0.2, 0.3))
+    drawn = draw_veins(image, labels, np.random.default_rng(seed), config)
+    assert (drawn <= image).all()
+    assert np.array_equal(drawn[labels != 1], image[labels != 1])
+    assert (image[labels == 1] == np.float32(0.6)).all()  # the source is left alone
+    dark = (drawn < 0.6 - 0.2 / 2) & (labels == 1)
+    assert dark.any()
+    (_, (height, width), _) = cv2.minAreaRect(np.argwhere(dark).astype(np.float32))
+    assert max(height, width) > 3 * 5
+    assert max(height, width) > 2 * min(height, width)
+
+
+def test_no_vein_is_drawn_without_room() -> None:
+    """Not into background, and not into a liver that is hardly longer than a vein is wide."""
+    image = np.full((32, 32), 0.5, np.float32)
+    config = SyntheticVeinConfig(probability=1, width_px=(4, 5))
+    labels = np.zeros((32, 32), np.uint8)
+    assert np.array_equal(draw_veins(image, labels, np.random.default_rng(0), config), image)
+    labels[10:20, 10:20] = 1
+    for seed in range(20):
+        assert np.array_equal(draw_veins(image, labels, np.random.default_rng(seed), config), image)
