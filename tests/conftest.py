@@ -33,6 +33,11 @@ ORIENTATIONS = tuple(
 """All 48 ways in which slices, rows and columns can point."""
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Files are no names: some hold the time of day, and two workers would collect other tests."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
     """The service's log, as it writes it."""
@@ -97,7 +102,10 @@ def segmenter(model: ModelSession) -> Iterator[Batcher]:
 
 @pytest.fixture(scope="session")
 def real_ct() -> Path:
-    """The real CT series, a zip of DICOM files."""
+    """The real CT series, a zip of DICOM files.
+
+    No data set is in the repository, so a clone has none unless it is told where.
+    """
     data = Path(os.environ.get("LTS_TEST_DATA", ROOT.parent / "shared" / "data"))
     path = data / "ct" / "hcc-tace-seg-015-arterial.zip"
     if not path.exists():
