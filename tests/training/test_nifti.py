@@ -195,3 +195,11 @@ def test_mask_may_be_stored_in_another_orientation(pair: Path, tmp_path: Path) -
     turned = nifti_bytes(labels.to_patient_orientation("LAF"))
     (pair / "segmentation-0.nii").write_bytes(turned)
     assert np.array_equal(open_dataset(pair, tmp_path / "prepared").cases[0].labels(), before)
+
+
+def test_a_gzip_file_may_be_named_nii(pair: Path, tmp_path: Path) -> None:
+    """As some tools write it; both files are read the same way."""
+    first = open_dataset(pair, tmp_path / "prepared")
+    for name in ("volume-0.nii", "segmentation-0.nii"):
+        (pair / name).write_bytes(gzip.compress((pair / name).read_bytes()))
+    assert open_dataset(pair, tmp_path / "prepared").sha256 == first.sha256

@@ -53,7 +53,7 @@ def test_what_a_tumour_may_be_called(tmp_path: Path, name: str | None) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps(described))
     for file in ("image.nii", "label.nii"):
         (tmp_path / file).touch()
-    assert [pair.name for pair in find_pairs(tmp_path)] == ["image"]
+    assert [pair.name for pair in find_pairs(tmp_path)[0]] == ["image"]
 
 
 @pytest.mark.parametrize("name", ["vessel", "spleen", ""])
@@ -78,12 +78,47 @@ def test_what_has_no_pair_is_named(pair: Path, tmp_path: Path) -> None:
     assert "found none" in problems(tmp_path / "nowhere", pair)[0]
 
 
-def test_names_are_whole_and_files_of_others_are_passed_over(pair: Path, tmp_path: Path) -> None:
+def test_names_are_whole_and_files_of_others_are_passed_over(
+    pair: Path, tmp_path: Path, phantom_folder: Path
+) -> None:
     """A name may hold blanks; hidden copies, folders and a test set's volumes are no cases."""
     for kind in ("volume", "segmentation"):
-        shutil.copy(pair / f"{kind}-0.nii", pair / f"{kind}-5 b-2.nii")
+        shutil.copy(phantom_folder / f"{kind}-1.nii", pair / f"{kind}-5 b-2.nii")
         (pair / f"._{kind}-0.nii").write_bytes(b"of another system")
         (pair / f"{kind}-7.nii").mkdir()
     shutil.copy(pair / "volume-0.nii", pair / "test-volume-0.nii")
     cases = open_dataset(pair, tmp_path / "prepared").cases
     assert [case.name for case in cases] == ["volume-0", "volume-5 b-2"]
+
+
+@pytest.mark.parametrize("name", ["liver tumour", "liver_lesion", "parenchyma"])
+def test_a_first_label_that_is_no_liver_is_refused(tmp_path: Path, name: str) -> None:
+    """A data set of lesions alone would be learned as one of livers."""
+    labels = {"0": "background", "1": name}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels, "training": []}))
+    assert problems(tmp_path, tmp_path) == [
+        f"dataset.json: expected 1 liver and 2 tumour, found 0 background, 1 {name}"
+    ]
+
+
+def test_a_missing_file_hides_no_bad_one(pair: Path, tmp_path: Path, phantom_folder: Path) -> None:
+    """Whole pairs are read although another one is not whole."""
+    shutil.copy(phantom_folder / "volume-1.nii", pair)
+    (pair / "segmentation-0.nii").write_bytes(b"damaged")
+    assert problems(pair, tmp_path / "prepared") == [
+        "volume-1: the mask is missing",
+        "volume-0: mask: expected a NIfTI file, found a damaged one",
+    ]
+
+
+def test_a_case_under_two_names_is_refused(pair: Path, tmp_path: Path) -> None:
+    """Folds would learn from the one and be measured on the other; links and gzip hide nothing."""
+    for kind in ("volume", "segmentation"):
+        (pair / f"{kind}-2.nii").symlink_to(pair / f"{kind}-0.nii")
+        (pair / f"{kind}-7.nii.gz").write_bytes(
+            gzip.compress((pair / f"{kind}-0.nii").read_bytes())
+        )
+    assert problems(pair, tmp_path / "prepared") == [
+        "volume-2: expected another case, found volume-0 once more",
+        "volume-7: expected another case, found volume-0 once more",
+    ]

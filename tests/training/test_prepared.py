@@ -47,6 +47,29 @@ def test_half_prepared_files_are_made_anew(pair: Path, tmp_path: Path) -> None:
     assert np.array_equal(again.cases[0].hu(), first.cases[0].hu())
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "hu.npy").write_bytes((folder / "hu.npy").read_bytes()[:5000]),
+        lambda folder: (folder / "labels.npy").unlink(),
+        lambda folder: (folder / "case.json").write_text(""),
+        lambda folder: np.save(folder / "hu.npy", np.zeros((2, 64, 64), np.int16)),
+    ],
+)
+def test_damaged_prepared_files_are_made_anew(
+    pair: Path, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """Cut off, gone, or of another case: found before a run begins."""
+    prepared = tmp_path / "prepared"
+    first = open_dataset(pair, prepared)
+    hu, labels = first.cases[0].hu(), first.cases[0].labels()
+    damage(next(prepared.iterdir()))
+    again = open_dataset(pair, prepared)
+    assert np.array_equal(again.cases[0].hu(), hu)
+    assert np.array_equal(again.cases[0].labels(), labels)
+    assert again.sha256 == first.sha256
+
+
 def in_the_middle(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """Lets it happen once, when the arrays of a case are written and its note is not."""
     dumps = json.dumps

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from service.volume import HounsfieldWindow
 from training.data import open_dataset
 from training.data.problems import BadDataset
 
@@ -39,7 +40,7 @@ def test_splits_are_those_of_the_manifest(write_slices: Callable[[], Path]) -> N
 
 
 def test_the_hash_follows_the_content(write_slices: Callable[[], Path]) -> None:
-    """Another pixel gives another hash; the same files give the same one."""
+    """Another pixel, or another slice's number, gives another hash; the same files the same one."""
     folder = write_slices()
     before = open_dataset(folder, Path("unused")).sha256
     assert open_dataset(folder, Path("unused")).sha256 == before
@@ -48,7 +49,13 @@ def test_the_hash_follows_the_content(write_slices: Callable[[], Path]) -> None:
     assert image is not None
     image[0, 0] += 1
     cv2.imwrite(str(path), image, [cv2.IMWRITE_WEBP_QUALITY, 101])
-    assert open_dataset(folder, Path("unused")).sha256 != before
+    changed = open_dataset(folder, Path("unused")).sha256
+    assert changed != before
+    manifest = folder / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("volume-000,2", "volume-000,5"))
+    for suffix in ("webp", "png"):
+        (folder / f"volume-000/002.{suffix}").rename(folder / f"volume-000/005.{suffix}")
+    assert open_dataset(folder, Path("unused")).sha256 not in (before, changed)
 
 
 def test_every_bad_case_is_named(write_slices: Callable[[], Path]) -> None:
@@ -60,13 +67,46 @@ def test_every_bad_case_is_named(write_slices: Callable[[], Path]) -> None:
     cv2.imwrite(str(one / "002.png"), np.full((128, 128), 7, np.uint8))
     cv2.imwrite(str(two / "000.png"), np.zeros((64, 64), np.uint8))
     cv2.imwrite(str(two / "001.png"), np.zeros((128, 128), np.uint8))
+    (two / "002.png").unlink()
+    (two / "002.png").mkdir()
+    manifest = folder / "manifest.csv"
+    manifest.write_text(manifest.read_text() + "volume-002,x,val,0,0\n../volume-000,0,val,0,0\n")
     assert problems(folder) == [
+        "manifest.csv: line 8: expected volume, slice, split and two counts of pixels",
+        "manifest.csv: line 9: expected the name of a folder beside it, found ../volume-000",
         "volume-000: slice 0: the mask is missing",
         "volume-000: slice 1: image: expected an image, found a damaged file",
         "volume-000: slice 2: expected the labels 0 background, 1 liver, 2 tumour, found also 7",
         "volume-001: slice 0: expected a mask of the image's shape (128, 128), found (64, 64)",
         "volume-001: slice 1: expected (2000, 0) pixels of liver and tumour, found (0, 0)",
+        "volume-001: slice 2: the mask is missing",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "found"),
+    [
+        ("000.png", np.ones((128, 128, 3), np.uint8), "mask: expected one channel, found 3"),
+        ("000.png", np.ones((128, 128), np.uint16), "mask: expected 8 bits, found 16"),
+        ("000.webp", np.full((128, 128, 3), (9, 90, 9), np.uint8),
+         "image: expected shades of grey, found colours"),
+    ],
+)  # fmt: skip
+def test_colours_and_other_bits_are_refused(
+    write_slices: Callable[[], Path], name: str, pixels: np.ndarray, found: str
+) -> None:
+    """They would be taken for labels, or greys, that nobody meant."""
+    folder = write_slices()
+    cv2.imwrite(str(folder / "volume-000" / name), pixels)
+    assert problems(folder) == [f"volume-000: slice 0: {found}"]
+
+
+def test_a_wider_window_than_the_images_is_refused(write_slices: Callable[[], Path]) -> None:
+    """What lies beyond -40 to 160 HU is lost in the images, and not in what is served."""
+    data = open_dataset(write_slices(), Path("unused")).split("train")
+    data.check_window(HounsfieldWindow(lower_hu=-40, upper_hu=160))
+    with pytest.raises(ValueError, match=r"expected a window within -40 to 160 HU, .* -100 to 160"):
+        data.check_window(HounsfieldWindow(lower_hu=-100, upper_hu=160))
 
 
 @pytest.mark.parametrize(
@@ -74,6 +114,7 @@ def test_every_bad_case_is_named(write_slices: Callable[[], Path]) -> None:
     [
         ("", "expected a line a slice, found none"),
         ("volume,slice\nvolume-000,0\n", "line 2: expected volume, slice, split and two counts"),
+        ('volume,slice\n"volume-000,0\n', "line 2: expected volume, slice, split and two counts"),
         (
             "volume,slice,split,liver_or_tumour_pixels,tumour_pixels\nvolume-000,x,train,0,0\n",
             "line 2: expected volume, slice, split and two counts",

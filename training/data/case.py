@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.notices import Notice
-from service.volume import LIVER_LABEL, TUMOR_LABEL
+from service.volume import LIVER_LABEL, TUMOR_LABEL, HounsfieldWindow
 
 LABELS = (0, LIVER_LABEL, TUMOR_LABEL)
 """All that a label map may hold: background, liver, tumour."""
@@ -84,9 +84,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Cases with different names."""
+    """Cases with different names; `window` is what their images were clipped to, if at all."""
 
     cases: tuple[Case, ...]
+    window: HounsfieldWindow | None = None
 
     @property
     def slices(self) -> list[LabelledSlice]:
@@ -103,24 +104,37 @@ class Dataset:
         unknown = set(names) - {case.name for case in self.cases}
         if unknown:
             raise ValueError(f"expected names of cases, found {', '.join(sorted(unknown))}")
-        return Dataset(tuple(case for case in self.cases if case.name in names))
+        return self.with_cases(case for case in self.cases if case.name in names)
 
     def without(self, names: Collection[str]) -> "Dataset":
         """The others. Raises ValueError for a name that there is not."""
         left = {case.name for case in self.only(names).cases}
-        return Dataset(tuple(case for case in self.cases if case.name not in left))
+        return self.with_cases(case for case in self.cases if case.name not in left)
 
     def split(self, split: str) -> "Dataset":
         """The cases of one suggested split. Raises ValueError where there are none."""
         cases = tuple(case for case in self.cases if case.split == split)
         if not cases:
-            known = sorted({str(case.split) for case in self.cases})
-            raise ValueError(f"no case of split {split}; the data set has {', '.join(known)}")
-        return Dataset(cases)
+            known = ", ".join(sorted({case.split for case in self.cases if case.split})) or "none"
+            raise ValueError(f"no case of split {split}; the data set has {known}")
+        return self.with_cases(cases)
 
     def without_split(self, split: str) -> "Dataset":
         """The cases of every other split."""
-        return Dataset(tuple(case for case in self.cases if case.split != split))
+        return self.with_cases(case for case in self.cases if case.split != split)
+
+    def check_window(self, window: HounsfieldWindow) -> None:
+        """Raises ValueError for a network's window that shows more than the images hold."""
+        own = self.window
+        if own and (window.lower_hu < own.lower_hu or window.upper_hu > own.upper_hu):
+            raise ValueError(
+                f"expected a window within {own.lower_hu:g} to {own.upper_hu:g} HU, which is all "
+                f"that these images hold, found {window.lower_hu:g} to {window.upper_hu:g}"
+            )
+
+    def with_cases(self, cases: Iterable[Case]) -> "Dataset":
+        """The same source, other cases."""
+        return replace(self, cases=tuple(cases))
 
 
 def same_name(name: str) -> str:

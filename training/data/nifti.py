@@ -10,7 +10,6 @@ import hashlib
 import json
 import tempfile
 import zlib
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,9 @@ from service.errors import BadRequest
 from service.notices import Notice
 from service.volume import HounsfieldWindow, Scan, to_canonical
 from training.data.case import Case, Dataset, LabelledSlice, counted, wrong_labels
-from training.data.pairs import Pair
+from training.data.pairs import Pair, find_pairs
 from training.data.problems import BadDataset, Problem
+from training.files import read_facts
 
 SAME_PLACE_MM = 0.1
 """How far the corners of an image and its labels may lie apart: headers are rounded."""
@@ -47,6 +47,9 @@ _HALF_LABEL = _HU_PER_LABEL // 2
 
 _LABEL_ROUNDING = 1e-3
 """Scaled labels come out a little off, since the header's slope is a float32."""
+
+_GZIP = b"\x1f\x8b"
+"""How a gzip file begins, whatever its name."""
 
 _OPTIONS = DecodeOptions(
     archive=ArchiveLimits(max_files=1, max_decompressed_bytes=1 << 40),
@@ -75,9 +78,10 @@ def _plane(path: Path, index: int) -> NDArray[Any]:
     return np.array(np.load(path, mmap_mode="r")[index])
 
 
-def read_nifti_folder(pairs: Iterable[Pair], prepared: Path) -> Dataset:
+def read_nifti_folder(folder: Path, prepared: Path) -> Dataset:
     """Prepare the pairs that are not prepared yet. Raises `BadDataset`, naming every bad case."""
-    cases, problems = [], []
+    pairs, problems = find_pairs(folder)
+    cases = []
     for pair in pairs:
         try:
             cases.append(_case(pair, prepared))
@@ -91,9 +95,11 @@ def read_nifti_folder(pairs: Iterable[Pair], prepared: Path) -> Dataset:
 def _case(pair: Pair, prepared: Path) -> Case:
     """Raises ValueError for a pair that cannot be trained on."""
     folder = prepared / f"{pair.name}-{_fingerprint(pair)}"
-    if not (folder / _NOTE).exists():
+    note = _note(folder)
+    if note is None:
+        (folder / _NOTE).unlink(missing_ok=True)  # of files that are there no more, or damaged
         _prepare(pair, folder)
-    note = json.loads((folder / _NOTE).read_text())
+        note = read_facts(folder / _NOTE)
     files = PreparedFiles(folder)
     slices = tuple(
         LabelledSlice(pair.name, index, liver_px, tumor_px, files)
@@ -105,6 +111,18 @@ def _case(pair: Pair, prepared: Path) -> Case:
         spacing_mm = (slice_mm, row_mm, column_mm)
     notices = tuple(Notice(**notice) for notice in note["notices"])
     return Case(pair.name, slices, note["sha256"], spacing_mm, notices=notices)
+
+
+def _note(folder: Path) -> dict[str, Any] | None:
+    """What a pair is known to hold; None where it is not prepared, or not as a whole any more."""
+    try:
+        note = read_facts(folder / _NOTE)
+        for name in (_HU, _LABELS):
+            if len(np.load(folder / name, mmap_mode="r")) != len(note["counts"]):
+                return None
+    except (OSError, ValueError, KeyError):
+        return None
+    return note
 
 
 def _fingerprint(pair: Pair) -> str:
@@ -169,7 +187,7 @@ def _spacing_mm(scan: Scan, canonical: Volume) -> list[float] | None:
 def _unzipped(path: Path) -> bytes:
     data = path.read_bytes()
     try:
-        return gzip.decompress(data) if path.suffix == ".gz" else data
+        return gzip.decompress(data) if data[:2] == _GZIP or path.suffix == ".gz" else data
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path.name}: expected a whole gzip file, found a damaged one") from error
 

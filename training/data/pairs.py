@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.data.problems import BadDataset, Problem
+from training.data.problems import Problem
 
 _LITS_NAME = re.compile(r"(volume|segmentation)-(.+?)\.nii(\.gz)?")
 
@@ -27,18 +27,16 @@ class Pair:
     labels: Path
 
 
-def find_pairs(folder: Path) -> list[Pair]:
-    """The pairs of a LiTS or Decathlon folder, by name. Raises `BadDataset` for a file alone."""
+def find_pairs(folder: Path) -> tuple[list[Pair], list[Problem]]:
+    """The whole pairs of a LiTS or Decathlon folder, by name, and what is wrong with the others."""
     if not folder.is_dir():
-        raise BadDataset([Problem(str(folder), "expected a folder with the data, found none")])
+        return [], [Problem(str(folder), "expected a folder with the data, found none")]
     description = folder / "dataset.json"
     pairs, problems = _decathlon(folder, description) if description.exists() else _lits(folder)
     if not pairs and not problems:
         expected = "volume-N.nii with segmentation-N.nii, dataset.json, or manifest.csv"
         problems = [Problem(folder.name, f"expected {expected}, found none")]
-    if problems:
-        raise BadDataset(problems)
-    return sorted(pairs, key=lambda pair: pair.name)
+    return sorted(pairs, key=lambda pair: pair.name), problems
 
 
 def _lits(folder: Path) -> tuple[list[Pair], list[Problem]]:
@@ -65,31 +63,37 @@ def _decathlon(folder: Path, description: Path) -> tuple[list[Pair], list[Proble
         fields = json.loads(description.read_text())
         entries = [(folder / item["image"], folder / item["label"]) for item in fields["training"]]
         meanings = {int(value): str(name).lower() for value, name in fields["labels"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError):
         expected = "expected labels and a list of training images, found none to read"
-        raise BadDataset([Problem(description.name, expected)]) from error
+        return [], [Problem(description.name, expected)]
     if not _are_liver_and_tumor(meanings):
         found = ", ".join(f"{value} {name}" for value, name in sorted(meanings.items()))
         return [], [Problem(description.name, f"expected 1 liver and 2 tumour, found {found}")]
-    pairs: list[Pair] = []
+    pairs: dict[str, Pair] = {}
     problems = []
     for image, labels in entries:
         name = image.name.split(".nii")[0]
-        if any(pair.name == name for pair in pairs):
+        if name in pairs:
             problems.append(Problem(name, "expected each image once, found it twice"))
         missing = [
             what for what, path in (("image", image), ("mask", labels)) if not path.is_file()
         ]
         problems += [Problem(name, f"the {what} is missing") for what in missing]
-        pairs.append(Pair(name, image, labels))
-    named = {path.resolve() for pair in pairs for path in (pair.image, pair.labels)}
+        if not missing:
+            pairs[name] = Pair(name, image, labels)
+    named = {path.resolve() for entry in entries for path in entry}
     for path in sorted([*folder.glob("imagesTr/*.nii*"), *folder.glob("labelsTr/*.nii*")]):
         if path.resolve() not in named and not path.name.startswith("."):
             problems.append(Problem(path.name, f"{description.name} does not name it"))
-    return pairs, problems
+    return list(pairs.values()), problems
 
 
 def _are_liver_and_tumor(meanings: Mapping[int, str]) -> bool:
     """Whether the names of the labels, in small letters, are those of the task; 2 may be absent."""
-    is_tumor = 2 not in meanings or any(name in meanings[2] for name in _TUMOR_NAMES)
-    return "liver" in meanings.get(1, "") and is_tumor and not set(meanings) - {0, 1, 2}
+
+    def is_tumor(value: int) -> bool:
+        return any(name in meanings[value] for name in _TUMOR_NAMES)
+
+    if set(meanings) - {0, 1, 2} or "liver" not in meanings.get(1, "") or is_tumor(1):
+        return False
+    return 2 not in meanings or is_tumor(2)
