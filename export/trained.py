@@ -50,7 +50,7 @@ class Trained:
 
     def never_saw(self, data: Dataset) -> Dataset:
         """The cases that are new to the network; may be empty."""
-        return Dataset(tuple(case for case in data.cases if case.name not in self.known_cases))
+        return data.with_cases(case for case in data.cases if case.name not in self.known_cases)
 
 
 def read_run(model: Path) -> Trained:

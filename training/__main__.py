@@ -49,7 +49,7 @@ def phantom(
     cases: Annotated[int, typer.Option(min=1)] = 8,
     slices: Annotated[int, typer.Option(min=1)] = 24,
     size: Annotated[int, typer.Option(min=32, help="rows and columns")] = 128,
-    seed: Annotated[int, typer.Option(help="another seed, other lesions and noise")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="another seed, other cases")] = 0,
 ) -> None:
     """Write synthetic cases with known labels, to try the other commands on."""
     from training.phantom import write_phantoms

@@ -55,15 +55,16 @@ def evaluate_model(model: str, data: Path, out: Path, prepared: Path, asked: Ask
     every = open_dataset(data, prepared)
     space = _space(every, asked.assume_spacing)
     opened = open_predictor(model, space, cleaned=asked.rules, flips=asked.flips)
+    every.check_window(_window(opened.subject))
     conditions = _conditions(opened, space, asked)
     wanted = every if asked.split == "all" else every.split(asked.split)
     if asked.unseen:
-        wanted = Dataset(unseen_cases(opened, wanted))
-    cases = Dataset(tuple(case for case in wanted.cases if opened.can_label(case)))
+        wanted = wanted.with_cases(unseen_cases(opened, wanted))
+    cases = wanted.with_cases(case for case in wanted.cases if opened.can_label(case))
     if not cases.cases:
         raise NotAModel(f"{model}: expected cases to label, found none")
-    with labelled_once(out) as labelled:
-        found = _evaluated(labelled.of(opened), cases, conditions, out)
+    with labelled_once(out, conditions) as once:
+        found = _evaluated(once(opened), cases, conditions, out)
     left = len(wanted.cases) - len(cases.cases)
     return main_figures(found) + (f"\n{left} case(s) without a prediction" if left else "")
 
@@ -127,13 +128,16 @@ def compare_models(
     files = _pairs(exported)
     if unknown := sorted(files.keys() - opened.keys()):
         raise ValueError(f"expected exports of {', '.join(opened)}, found {', '.join(unknown)}")
-    conditions = {_conditions(one, space, asked) for one in opened.values()}
-    if len(conditions) > 1:
+    for one in opened.values():
+        every.check_window(_window(one.subject))
+    all_conditions = {_conditions(one, space, asked) for one in opened.values()}
+    if len(all_conditions) > 1:
         raise ValueError("expected subjects to which the same decision applies, found several")
     speeds = {name: slices_per_second(Path(file)) for name, file in files.items()}
-    with labelled_once(out) as labelled:
-        kept = {name: labelled.of(one) for name, one in opened.items()}
-        found = compare(kept, every, conditions.pop(), speeds)
+    conditions = all_conditions.pop()
+    with labelled_once(out, conditions) as once:
+        kept = {name: once(one) for name, one in opened.items()}
+        found = compare(kept, every, conditions, speeds)
         write_comparison(found, out)
     return markdown(table(found))
 

@@ -6,26 +6,39 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.volume import HounsfieldWindow
+from training.files import read_facts
 
 Architecture = Literal["resnet50_unet", "resnet50_fpn", "unet", "unet++"]
 Precision = Literal["float32", "mixed_bfloat16"]
 _MOST_STAGES = 6  # sides are multiples of 32, which can be halved five times
 _NO_RECIPE = {"name", "seed", "validation"}
+
+
+def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("the first number must not be above the second")
+    return ends
+
+
 Factor = Annotated[float, Field(gt=0)]
+Factors = Annotated[tuple[Factor, Factor], AfterValidator(_ascending)]
+Parts = Annotated[
+    tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(_ascending)
+]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class NetworkConfig(_Frozen):
     """Which network, and how wide; `filters` from the coarsest stage to the finest."""
 
     architecture: Architecture = "resnet50_unet"
-    filters: tuple[int, ...] = Field((256, 128, 64, 32, 16), min_length=2)
+    filters: tuple[Annotated[int, Field(gt=0)], ...] = Field((256, 128, 64, 32, 16), min_length=2)
     context: int = Field(1, ge=1, description="slices seen at once, odd; 1 is the slice alone")
     deep_supervision: bool = Field(False, description="scores of coarser stages learn too")
     norm_momentum: float = Field(
@@ -62,10 +75,8 @@ class SyntheticLesionConfig(_Frozen):
 
     probability: float = Field(0.0, ge=0, le=1, description="of such a slice to get lesions")
     most: int = Field(3, ge=1, description="lesions in one slice")
-    radius_px: tuple[Factor, Factor] = Field((2.0, 16.0), description="on the grid, log-uniform")
-    contrast: tuple[float, float] = Field(
-        (0.08, 0.35), description="darker than the liver, in window widths"
-    )
+    radius_px: Factors = Field((2.0, 16.0), description="on the grid, log-uniform")
+    contrast: Parts = Field((0.08, 0.35), description="darker than the liver, in window widths")
     bright: float = Field(0.15, ge=0, le=1, description="part that is brighter than the liver")
 
 
@@ -74,26 +85,26 @@ class SyntheticVeinConfig(_Frozen):
 
     probability: float = Field(0.0, ge=0, le=1, description="of such a slice to get veins")
     most: int = Field(4, ge=1, description="veins in one slice")
-    width_px: tuple[Factor, Factor] = Field((2.0, 8.0), description="on the grid, log-uniform")
-    contrast: tuple[float, float] = Field(
-        (0.05, 0.3), description="darker than the liver, in window widths"
-    )
+    width_px: Factors = Field((2.0, 8.0), description="on the grid, log-uniform")
+    contrast: Parts = Field((0.05, 0.3), description="darker than the liver, in window widths")
 
 
 class AugmentConfig(_Frozen):
     """Ranges of the random changes; every one is drawn anew for each slice."""
 
-    rotation_deg: float = Field(15.0, description="rotation, uniform in plus or minus this")
-    scale: tuple[Factor, Factor] = Field((0.75, 1.3), description="zoom of the field of view")
-    shift: float = Field(0.1, description="translation, as a part of the slice's side")
+    rotation_deg: float = Field(15.0, ge=0, description="rotation, uniform in plus or minus this")
+    scale: Factors = Field((0.75, 1.3), description="zoom of the field of view")
+    shift: float = Field(0.1, ge=0, description="translation, as a part of the slice's side")
     flip_left_right: float = Field(0.0, ge=0, le=1, description="probability")
     flip_front_back: float = Field(0.0, ge=0, le=1, description="probability")
     elastic: float = Field(0.0, ge=0, description="largest mean bend, as a part of the side")
-    contrast: float = Field(0.15, description="factor around the slice's mean, 1 plus or minus")
-    brightness: float = Field(0.1, description="offset, in window widths")
-    gamma: float = Field(0.2, description="exponent, e to the plus or minus")
-    noise: float = Field(0.04, description="largest standard deviation, in window widths")
-    blur_px: float = Field(1.0, description="largest Gaussian sigma, in pixels of the grid")
+    contrast: float = Field(
+        0.15, ge=0, description="factor around the slice's mean, 1 plus or minus"
+    )
+    brightness: float = Field(0.1, ge=0, description="offset, in window widths")
+    gamma: float = Field(0.2, ge=0, description="exponent, e to the plus or minus")
+    noise: float = Field(0.04, ge=0, description="largest standard deviation, in window widths")
+    blur_px: float = Field(1.0, ge=0, description="largest Gaussian sigma, in pixels of the grid")
     blur_probability: float = Field(0.2, ge=0, le=1)
     coarse: float = Field(1.0, ge=1, description="largest factor of a simulated coarser scan")
     coarse_probability: float = Field(0.0, ge=0, le=1)
@@ -111,16 +122,24 @@ class LossConfig(_Frozen):
     """Cross-entropy and an overlap term; `miss` above 0.5 punishes missed pixels more (Tversky)."""
 
     miss: float = Field(0.5, gt=0, lt=1)
-    focus: float = Field(0.0, ge=0, description="focal exponent of the cross-entropy; 0 is plain")
+    focus: float = Field(
+        0.0, ge=0, description="focal exponent of the cross-entropy, at least 1; 0 is plain"
+    )
     tumor_weight: float = Field(1.0, gt=0, description="of the tumour's overlap over the liver's")
+
+    @model_validator(mode="after")
+    def _has_a_slope(self) -> "LossConfig":
+        if 0 < self.focus < 1:
+            raise ValueError("focus must be 0 or at least 1: below, its slope has no bound")
+        return self
 
 
 class OptimizerConfig(_Frozen):
     """AdamW with warm-up and cosine decay."""
 
-    learning_rate: float = 4e-4
-    warmup_steps: int = 100
-    weight_decay: float = 1e-4
+    learning_rate: float = Field(4e-4, gt=0)
+    warmup_steps: int = Field(100, ge=0)
+    weight_decay: float = Field(1e-4, ge=0)
     ema: float | None = Field(None, gt=0, lt=1, description="momentum of the averaged weights")
 
 
@@ -182,6 +201,12 @@ class TrainingConfig(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _warms_up(self) -> "TrainingConfig":
+        if self.optimizer.warmup_steps >= self.epochs * self.steps_per_epoch:
+            raise ValueError("optimizer.warmup_steps must be below the steps of the run")
+        return self
+
+    @model_validator(mode="after")
     def _can_stop(self) -> "TrainingConfig":
         if self.validation.patience is not None and not self.validation.every_epochs:
             raise ValueError("validation.patience needs validation.every_epochs")
@@ -191,10 +216,22 @@ class TrainingConfig(_Frozen):
     def read(cls, path: Path) -> "TrainingConfig":
         """From TOML; `extends` names a file beside it whose values hold where this one is silent.
 
-        Raises ValueError for files that extend one another in a circle, and
-        pydantic.ValidationError, which is one too, for unknown keys and values out of range.
+        Raises ValueError for what is no TOML, files that extend one another in a circle, unknown
+        keys and values out of range, and OSError.
         """
-        return cls.model_validate(_fields(path.resolve()))
+        return cls._of(_fields(path.resolve()), path.name)
+
+    @classmethod
+    def of_run(cls, path: Path) -> "TrainingConfig":
+        """From the JSON that a run keeps. Raises ValueError and OSError."""
+        return cls._of(read_facts(path), str(path))
+
+    @classmethod
+    def _of(cls, fields: dict[str, Any], source: str) -> "TrainingConfig":
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise ValueError(f"{source}: {_wrong(error)}") from error
 
     def recipe(self) -> dict[str, Any]:
         """The settings that make two runs runs of one recipe: all but the name, the seed and how
@@ -214,13 +251,27 @@ class TrainingConfig(_Frozen):
         return self.epochs * self.steps_per_epoch * self.sampling.batch_size
 
 
+def _wrong(error: ValidationError) -> str:
+    """In one line: which setting, and what is wrong with it."""
+    lines = (
+        ": ".join(filter(None, (".".join(map(str, one["loc"])), one["msg"])))
+        for one in error.errors(include_url=False)
+    )
+    return "; ".join(lines)
+
+
 def _fields(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in extended_by:
         raise ValueError(f"{path.name}: expected extends to end somewhere, found a circle")
-    own = tomllib.loads(path.read_text())
+    try:
+        own = tomllib.loads(path.read_text())
+    except ValueError as error:  # no TOML, or no text
+        raise ValueError(f"{path.name}: {error}") from error
     base = own.pop("extends", None)
     if base is None:
         return own
+    if not isinstance(base, str):
+        raise ValueError(f"{path.name}: expected extends to name a file, found {base}")
     return _merged(_fields((path.parent / base).resolve(), (*extended_by, path)), own)
 
 

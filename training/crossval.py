@@ -1,15 +1,15 @@
 """K-fold cross-validation: every case is labelled by a network that never saw its patient."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.batches import SliceBatches
+from training.batches import EmptyKind, SliceBatches
 from training.config import TrainingConfig
 from training.context import case_as_seen
 from training.data import Case, Dataset
+from training.files import read_facts
 from training.folds import Fold, check_apart, make_folds, patients_of
 from training.parallel import Devices
 from training.predict import NetworkPredictor
@@ -69,7 +69,7 @@ class OutOfFold:
         return {name: facts["fold"] for name, facts in self._cases().items()}
 
     def _cases(self) -> dict[str, Any]:
-        cases: dict[str, Any] = json.loads(self._folds_path.read_text())["cases"]
+        cases: dict[str, Any] = read_facts(self._folds_path)["cases"]
         return cases
 
     @property
@@ -102,9 +102,14 @@ def cross_validate(
     if unknown:
         raise ValueError(f"expected folds 0 to {folds - 1}, found {unknown}")
     chosen = [fold for fold in made if not only or fold.number in only]
-    check_start(config, start)
+    check_start(config, data, start)
+    if devices is not None and devices.machines > 1:
+        raise ValueError("expected a cross-validation on one machine, found several")
     for fold in chosen:
-        SliceBatches(fold.training.slices, config)  # raises for a kind of slice that it lacks
+        try:
+            SliceBatches(fold.training.slices, config)
+        except EmptyKind as error:
+            raise EmptyKind(f"fold {fold.number} of {folds}: {error}") from error
         check_apart(fold.training, fold.held_out, patients)
     kept.claim(config, made)
     for fold in chosen:

@@ -99,7 +99,7 @@ def _grey(rng: np.random.Generator, shape: tuple[int, ...], config: SyntheticLes
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma_px: float) -> Image:
-    """Noise of mean 0 and standard deviation 1 without details below `sigma_px`."""
+    """Noise around 0, of standard deviation 1, without details below `sigma_px`."""
     rows, columns = (max(4, int(size / sigma_px)) for size in shape)
     coarse = rng.standard_normal((rows, columns), dtype=np.float32)
     fine = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)

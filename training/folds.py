@@ -50,6 +50,8 @@ def make_folds(data: Dataset, patients: Mapping[str, str], folds: int) -> tuple[
     groups: dict[str, list[Case]] = defaultdict(list)
     for case in data.cases:
         groups[patients[case.name]].append(case)
+    if len(groups) < 2:
+        raise ValueError(f"expected at least two patients to make folds of, found {len(groups)}")
     if not 2 <= folds <= len(groups):
         raise ValueError(f"expected 2 to {len(groups)} folds (one patient each), found {folds}")
     held_out: list[list[Case]] = [[] for _ in range(folds)]

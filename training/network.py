@@ -152,7 +152,11 @@ def _resnet50(image: keras.KerasTensor, weights: Path | None) -> keras.Model:
     caffe = layers.Rescaling(255.0, [-mean for mean in _IMAGENET_MEANS], name="imagenet")(colours)
     encoder = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=caffe)
     if weights is not None:
-        encoder.load_weights(str(weights))
+        try:
+            encoder.load_weights(str(weights))
+        except (OSError, ValueError, KeyError) as error:
+            expected = "expected weights of keras.applications.ResNet50(include_top=False)"
+            raise ValueError(f"{weights}: {expected}, found none to read") from error
     return encoder
 
 
@@ -181,9 +185,10 @@ def _supervised(stages: Sequence[keras.KerasTensor], config: NetworkConfig, clas
     for step, stage in enumerate(coarser, start=1):
         name = f"scores_{2**step}"
         small = _scores(stage, classes, name)
-        scores.append(
-            layers.UpSampling2D(2**step, interpolation="bilinear", name=f"{name}_up")(small)
+        up = layers.UpSampling2D(
+            2**step, interpolation="bilinear", dtype="float32", name=f"{name}_up"
         )
+        scores.append(up(small))
     return scores
 
 

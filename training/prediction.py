@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.inference.contract import Thresholds
+from training.files import replacing
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,13 @@ class Prediction:
         organ = self.organ_probability
         optional = {} if organ is None else {"organ_probability": organ}
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez_compressed(
                 file,
                 labels=self.labels,
                 tumor_probability=self.tumor_probability,
                 **optional,  # type: ignore[arg-type]  # its hint takes them for allow_pickle
             )
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Prediction":
@@ -44,6 +43,8 @@ class Prediction:
             try:
                 with np.load(file) as arrays:
                     return cls(**arrays)
+            except MemoryError:
+                raise
             except Exception as error:  # NumPy raises nearly anything for a damaged file
                 raise ValueError(
                     f"{path.stem}: expected kept predictions, found a damaged file"

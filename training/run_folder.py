@@ -14,7 +14,7 @@ import keras
 
 from training.config import TrainingConfig
 from training.data import Dataset
-from training.files import sha256_of, write_whole
+from training.files import read_facts, replacing, sha256_of, write_whole
 
 LOG_FIELDS = ("epoch", "loss", "seconds", "liver_dice", "tumor_dice")
 
@@ -48,7 +48,7 @@ def claim(path: Path, facts: dict[str, Any], what: str) -> None:
     """Note the facts where none are noted. Raises `AnotherRun` where others are."""
     if not path.exists():
         write_whole(path, json.dumps(facts, indent=2))
-    _check_same(json.loads(path.read_text()), facts, path.parent, what)
+    _check_same(read_facts(path), facts, path.parent, what)
 
 
 def claim_settings(path: Path, config: TrainingConfig) -> None:
@@ -56,7 +56,7 @@ def claim_settings(path: Path, config: TrainingConfig) -> None:
     facts = config.model_dump(mode="json")
     if not path.exists():
         write_whole(path, json.dumps(facts, indent=2))
-    found = TrainingConfig.model_validate_json(path.read_text()).model_dump(mode="json")
+    found = TrainingConfig.of_run(path).model_dump(mode="json")
     _check_same(found, facts, path.parent, "configuration")
 
 
@@ -201,32 +201,25 @@ class RunFolder:
     def _start(self) -> dict[str, Any]:
         if not self.start_path.exists():
             return {}
-        facts: dict[str, Any] = json.loads(self.start_path.read_text())
-        return facts
+        return read_facts(self.start_path)
 
     def config(self) -> TrainingConfig:
         """Raises FileNotFoundError where the folder holds no run."""
-        return TrainingConfig.model_validate_json(self.config_path.read_text())
+        return TrainingConfig.of_run(self.config_path)
 
     def data(self) -> dict[str, Any]:
         """`sha256`, `cases` and `slices` of what the run was trained on, and `chosen_on`."""
-        facts: dict[str, Any] = json.loads(self.data_path.read_text())
-        return facts
+        return read_facts(self.data_path)
 
     def save(self, model: keras.Model, path: Path) -> None:
         """Replace a model's file as a whole: a run killed while writing keeps the one before."""
-        partial = path.with_name("partial.keras")
-        model.save(partial)
-        partial.replace(path)
+        with replacing(path) as partial:
+            model.save(partial)
 
     def log(self, **values: float) -> None:
-        """Append one line, under a header where the log is new."""
-        new = not self.log_path.exists()
+        """Append one line to a log that was begun."""
         with self.log_path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, LOG_FIELDS)
-            if new:
-                writer.writeheader()
-            writer.writerow(values)
+            csv.DictWriter(file, LOG_FIELDS, lineterminator="\n").writerow(values)
 
     def training_slices(self) -> int:
         """Slices, or crops, that the network has seen, with those of the runs that it started from:
@@ -239,13 +232,15 @@ class RunFolder:
         before: int = self._start().get("slices_before", 0)
         return before + config.training_slices // config.epochs * epochs
 
-    def cut_log(self, epochs: int) -> None:
-        """Forget what was logged after so many epochs: a run stopped between the line of an epoch
-        and its checkpoint does that epoch again.
+    def begin_log(self, epochs: int) -> None:
+        """Write the header, with the lines of so many epochs where there are any.
+
+        What was logged after them is forgotten: a run stopped between the line of an epoch and its
+        checkpoint does that epoch again.
         """
-        if self.log_path.exists():
-            lines = self.log_path.read_text().splitlines(keepends=True)
-            write_whole(self.log_path, "".join(lines[: 1 + epochs]))
+        earlier = self.log_path.read_text().splitlines()[1:] if self.log_path.exists() else []
+        lines = [",".join(LOG_FIELDS), *earlier[:epochs]]
+        write_whole(self.log_path, "".join(f"{line}\n" for line in lines))
 
     def logged(self) -> list[dict[str, float]]:
         """The log's lines, each without the values that it does not have; empty without a log."""

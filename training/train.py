@@ -22,7 +22,7 @@ COARSER_SCORES_COUNT = 0.5
 
 
 class Diverged(ValueError):
-    """The loss is no number any more; the checkpoint of the epoch before is kept."""
+    """The loss or a weight is no number any more; the checkpoint of the epoch before is kept."""
 
 
 def train(
@@ -47,18 +47,22 @@ def train(
     """
     folder, devices = RunFolder(out), devices or Devices.one()
     batches = SliceBatches(data.slices, config, workers)
-    check_start(config, start)
+    check_start(config, data, start)
+    devices.check_shares(config.sampling.batch_size)
+    if devices.machines > 1 and config.validation.every_epochs:
+        raise ValueError("expected no [validation] on several machines, found it")
     chooses = choose and config.validation.every_epochs > 0
     with folder.alone():
         folder.claim(config, data, start, held_out if chooses else None)
         if folder.finished:
             return
-        keras.utils.set_random_seed(config.seed)
-        keras.config.set_dtype_policy(config.precision)
         with devices.scope():
             model = _resume(folder, config) or new_model(config, start)
-        first_epoch = int(model.optimizer.iterations) // config.steps_per_epoch
-        folder.cut_log(first_epoch)
+            _build_losses(model)
+        steps = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+        first_epoch = steps // config.steps_per_epoch
+        devices.check_together(first_epoch)
+        folder.begin_log(first_epoch)
         looks = Looks(config, folder, held_out, choose)
         _learn(model, batches, first_epoch, folder, looks, devices)
         _finish(model, folder)
@@ -84,18 +88,24 @@ def _learn(
             for images, classes in batches:
                 losses.append(devices.step(model, images, [classes] * len(model.outputs)))
                 watch.step(losses[-1])
-            loss = _finite(float(np.mean(losses)), epoch)
+            loss = float(np.mean(losses))
+            _check_finite(loss, model, epoch)
             seen = looks.after(epoch, model)
             watch.epoch(epoch, loss, time.perf_counter() - started, seen)
             folder.save(model, folder.checkpoint_path)
 
 
-def check_start(config: TrainingConfig, start: Start) -> None:
-    """Raises ValueError where the network cannot be built, or not with these weights."""
+def check_start(config: TrainingConfig, data: Dataset, start: Start) -> None:
+    """Raises ValueError where the network cannot be built, not with these weights, or would see
+    what the images do not hold.
+    """
+    data.check_window(config.window)
     _built(config, start)
 
 
 def _built(config: TrainingConfig, start: Start) -> keras.Model:
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
     model = build_network(config.network, None, CLASSES, start.encoder)
     if start.network is not None:
         _take_weights(model, start.network)
@@ -117,6 +127,16 @@ def new_model(config: TrainingConfig, start: Start) -> keras.Model:
     )
     model.optimizer.build(model.trainable_variables)  # in the scope of several devices, if any
     return model
+
+
+def _build_losses(model: keras.Model) -> None:
+    """Let Keras make what it counts each output's loss with, which it else does in the first step:
+    too late for several devices.
+    """
+    nothing = np.zeros((1, 32, 32, CLASSES), np.float32)
+    outputs = [nothing] * len(model.outputs)
+    model.compute_loss(y=outputs, y_pred=outputs)
+    model.reset_metrics()
 
 
 def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
@@ -152,16 +172,22 @@ def _resume(folder: RunFolder, config: TrainingConfig) -> keras.Model | None:
     if weight_shapes(model) != weight_shapes(build_network(config.network, None, CLASSES)):
         wanted = f"{config.network.architecture} {config.network.filters}"
         raise ValueError(f"{path}: expected a checkpoint of {wanted}, found another {model.name}")
+    if not model.compiled:
+        raise ValueError(f"{path}: expected a checkpoint, found a network without its optimiser")
     return model
 
 
-def _finite(loss: float, epoch: int) -> float:
-    if not math.isfinite(loss):
+def _check_finite(loss: float, model: keras.Model, epoch: int) -> None:
+    """Raises `Diverged`; a loss may be finite where the last step's weights are not."""
+    found = None if math.isfinite(loss) else f"a loss of {loss}"
+    for weight in (*model.weights, *model.optimizer.variables):
+        if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+            found = found or f"weights of {weight.path} that are not"
+    if found:
         raise Diverged(
-            f"epoch {epoch + 1}: expected a finite loss, found {loss}; a lower learning rate may "
+            f"epoch {epoch + 1}: expected finite numbers, found {found}; a lower learning rate may "
             "help, in a new folder"
         )
-    return loss
 
 
 def _finish(model: keras.Model, folder: RunFolder) -> None:

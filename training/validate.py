@@ -1,7 +1,6 @@
 """Looks at held-out cases while a network learns."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import keras
@@ -33,8 +32,8 @@ class Looks:
         self._config = config
         self._folder = folder
         self._held_out = held_out
-        earlier = [line.get("tumor_dice") for line in folder.logged()]
-        self._history = [value for value in earlier if value is not None]
+        self._network: keras.Model | None = None  # of the same weights as the one that learns
+        self._history = [_merit(line) for line in folder.logged() if "liver_dice" in line]
 
     @property
     def enough(self) -> bool:
@@ -49,28 +48,30 @@ class Looks:
         if self._held_out is None or not every or (epoch + 1) % every:
             return {}
         with averaged_weights(model):
-            seen = mean_dice(self._config, model, self._held_out)
-            best = max(self._history, default=-math.inf)
-            if self._choose and seen["tumor_dice"] > best:
-                self._folder.save(finest(model), self._folder.best_path)
-        self._history.append(seen["tumor_dice"])
+            network = self._network = self._network or finest(model)
+            seen = mean_dice(self._config, network, self._held_out)
+            if self._choose and all(_merit(seen) > earlier for earlier in self._history):
+                self._folder.save(network, self._folder.best_path)
+        self._history.append(_merit(seen))
         return seen
 
 
-def mean_dice(config: TrainingConfig, model: keras.Model, data: Dataset) -> dict[str, float]:
-    """Dice per case: of the liver over all cases, of tumour over those that have any.
+def _merit(seen: Mapping[str, float]) -> tuple[float, float]:
+    """Tumour decides; the liver where no case has tumour, or none of it is found yet."""
+    return seen.get("tumor_dice", 0.0), seen["liver_dice"]
 
-    Where none has, tumour is 1 or 0 by case: whether none was found.
-    """
-    predict = NetworkPredictor(model, config.grid, config.window)
-    with_tumor = [case for case in data.cases if case.tumor_px] or data.cases
+
+def mean_dice(config: TrainingConfig, network: keras.Model, data: Dataset) -> dict[str, float]:
+    """Dice per case: of the liver over all cases, of tumour over those that have any, if any do."""
+    predict = NetworkPredictor(network, config.grid, config.window)
     liver, tumor = [], []
     for case in data.cases:
         truth, found = case.labels(), predict(case_as_seen(case, config)).labels
         liver.append(dice(truth >= 1, found >= 1))
-        if case in with_tumor:
+        if case.tumor_px:
             tumor.append(dice(truth == 2, found == 2))
-    return {"liver_dice": float(np.mean(liver)), "tumor_dice": float(np.mean(tumor))}
+    means = {"liver_dice": float(np.mean(liver))}
+    return means | ({"tumor_dice": float(np.mean(tumor))} if tumor else {})
 
 
 @contextmanager

@@ -54,6 +54,7 @@ def test_a_run_that_stopped_early_drew_fewer_slices(run: RunFolder, tmp_path: Pa
     """Those of the epochs in its log, not those of its plan of 18."""
     names = ("config.json", "data.json", "model.keras")
     stopped = RunFolder(copied(run, tmp_path / "run", *names))
+    stopped.begin_log(0)
     for epoch in (1, 2, 3):
         stopped.log(epoch=epoch, loss=0.5, seconds=1.0)
     assert read_run(stopped.path).training_slices == 3 * 100 * 8  # of 8 slices a step

@@ -11,7 +11,6 @@ import pytest
 
 from training.data import Dataset
 from training.data.nifti import read_nifti_folder
-from training.data.pairs import find_pairs
 from training.phantom import write_phantoms
 
 
@@ -25,7 +24,7 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def phantoms(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return read_nifti_folder(find_pairs(phantom_folder), tmp_path_factory.mktemp("prepared"))
+    return read_nifti_folder(phantom_folder, tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture
@@ -44,10 +43,10 @@ def write_slices(tmp_path: Path) -> Callable[..., Path]:
 
     def write() -> Path:
         rows = []
-        for case, split in (("volume-000", "train"), ("volume-001", "val")):
+        for case, split, around in (("volume-000", "train", 30), ("volume-001", "val", 31)):
             (tmp_path / case).mkdir()
             for index, (liver, tumor) in enumerate(((40, 10), (40, 0), (0, 0))):
-                grey, labels = _slice(liver, tumor)
+                grey, labels = _slice(liver, tumor, around)
                 lossless = [cv2.IMWRITE_WEBP_QUALITY, 101]
                 cv2.imwrite(str(tmp_path / case / f"{index:03d}.webp"), grey, lossless)
                 cv2.imwrite(str(tmp_path / case / f"{index:03d}.png"), labels)
@@ -61,8 +60,8 @@ def write_slices(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def _slice(liver: int, tumor: int) -> tuple[np.ndarray, np.ndarray]:
-    grey, labels = np.full((128, 128), 30, np.uint8), np.zeros((128, 128), np.uint8)
+def _slice(liver: int, tumor: int, around: int) -> tuple[np.ndarray, np.ndarray]:
+    grey, labels = np.full((128, 128), around, np.uint8), np.zeros((128, 128), np.uint8)
     grey[20 : 20 + liver, 10:60] = 160
     labels[20 : 20 + liver, 10:60] = 1
     grey[24 : 24 + tumor, 20:30] = 90

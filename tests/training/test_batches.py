@@ -1,6 +1,7 @@
 """Batches hold what the cases hold, in the proportions asked for, whenever they are made."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 from tiny_training import WINDOW, tiny_config
 
-from training.batches import EmptyKind, SliceBatches, in_window
+from training.batches import EmptyKind, SliceBatches, _CaseBalanced, in_window
 from training.config import TrainingConfig
 from training.data import Dataset, open_dataset
 
@@ -101,3 +102,84 @@ def test_lesions_are_drawn_into_liver_without_tumour_only(data: Dataset) -> None
     config = tiny_config(sampling=sampling, augment={**STILL, "synthetic_lesions": drawn})
     _, classes = batches(data, config)[0]
     assert classes.any(axis=(1, 2))[:, 2].tolist() == [True, True, True, False, False]
+
+
+MOVING = {**STILL, "rotation_deg": 30, "scale": (0.7, 1.4), "shift": 0.1, "elastic": 0.02,
+          "flip_left_right": 0.5, "flip_front_back": 0.5}  # fmt: skip
+
+
+def test_the_label_of_an_augmented_slice_is_the_augmented_label(phantoms: Dataset) -> None:
+    """In a sample as it is learned from, the organ is where the image shows it.
+
+    The image is drawn from its labels here, so that every pixel away from an edge is known.
+    """
+    config = tiny_config(augment=MOVING)
+    made = SliceBatches(phantoms.slices, config)
+    seen = 0
+    for case in phantoms.cases:
+        for item in case.slices:
+            hu = np.choose(item.labels(), (-40, 60, 160)).astype(np.int16)  # 0, half, 1
+            drawn = replace(item, pixels=Drawn(hu, item.labels()))
+            image, classes = made.sample(drawn, np.random.default_rng(item.index))
+            labels = classes.argmax(axis=-1)
+            inner = cv2.erode((labels == 1).astype(np.uint8), np.ones((3, 3))) == 1
+            outer = cv2.dilate((labels > 0).astype(np.uint8), np.ones((3, 3))) == 0
+            assert np.allclose(image[..., 0][inner], 0.5, atol=0.02)
+            assert np.allclose(image[..., 0][outer], 0, atol=0.02)
+            assert (image[..., 0][labels == 2] > 0.4).all()
+            seen += inner.sum()
+    assert seen > 1000
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pixels that are the same for every number."""
+
+    image: np.ndarray
+    mask: np.ndarray
+
+    def hu(self, index: int) -> np.ndarray:
+        return self.image
+
+    def labels(self, index: int) -> np.ndarray:
+        return self.mask
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "inside"),
+    [
+        ("with_tumor", {"contrast": 0.5}, None),
+        ("with_tumor", {"noise": 0.2}, None),
+        ("with_tumor", {"lesion_contrast": 0.5}, "tumour"),
+        ("liver_only", {"organ_shift": 0.3}, "liver"),
+        ("liver_only", {"synthetic_veins": {"probability": 1, "width_px": (1, 2)}}, "liver"),
+        ("liver_only", {"synthetic_lesions": {"probability": 1}}, "liver"),
+    ],
+)
+def test_each_change_reaches_the_samples(
+    data: Dataset, kind: str, change: dict[str, object], inside: str | None
+) -> None:
+    """What a setting asks for is seen where it belongs, and nowhere else."""
+    sampling = {"with_tumor": 0, "liver_only": 0, "without_liver": 0, kind: 8}
+    still, _ = batches(data, tiny_config(sampling=sampling, augment=STILL))[0]
+    changed, classes = batches(data, tiny_config(sampling=sampling, augment={**STILL, **change}))[0]
+    assert still.shape == changed.shape
+    apart = np.abs(changed - still[0])[..., 0].min(axis=0, initial=1)
+    some = np.abs(changed - still[0])[..., 0].max(axis=0)
+    assert some.max() > 0.02
+    if inside is not None:
+        structure = classes[0, ..., 2 if inside == "tumour" else 1]
+        near = cv2.dilate(structure.astype(np.uint8), np.ones((9, 9))) == 1
+        assert apart[~near].max() < 1e-6
+
+
+def test_cases_are_drawn_by_the_root_of_their_slices(phantoms: Dataset) -> None:
+    """One with nine times the slices comes three times as often, each of its slices alike."""
+    many = phantoms.cases[0].slices[0]
+    few = phantoms.cases[1].slices[0]
+    sampler = _CaseBalanced([replace(many, index=number) for number in range(9)] + [few])
+    rng = np.random.default_rng(0)
+    drawn = [sampler.draw(rng) for _ in range(4000)]
+    of_many = [item.index for item in drawn if item.case == many.case]
+    assert len(of_many) / len(drawn) == pytest.approx(0.75, abs=0.03)
+    assert np.bincount(of_many, minlength=9) == pytest.approx(np.full(9, 3000 / 9), rel=0.2)

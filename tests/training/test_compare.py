@@ -17,8 +17,9 @@ from training.__main__ import app
 from training.commands import spacing_of
 from training.data import Case, Dataset
 from training.evaluation.compare import DifferentCases, compare, markdown, table, write_comparison
+from training.evaluation.labelled import labelled_once
 from training.evaluation.predictors import Opened
-from training.evaluation.results import Conditions, Evaluation, Subject
+from training.evaluation.results import BY_SERVICE, Conditions, Evaluation, Subject
 from training.prediction import Prediction
 
 DATA = Dataset(tuple(phantom_case(f"case-{seed}", seed) for seed in (7, 8)))
@@ -191,6 +192,25 @@ def test_an_interrupted_evaluation_goes_on(
     found = Evaluation.read(tmp_path / "out" / "evaluation.json")
     assert found.figures["tumor"]["dice"].value == 1
     assert not list((tmp_path / "out").glob("*.partial"))
+
+
+def test_other_conditions_label_anew(tmp_path: Path) -> None:
+    """A service labels otherwise with its rules, or at another spacing."""
+    labelled: list[str] = []
+
+    def predict(case: Case) -> Prediction:
+        labelled.append(case.name)
+        return perfect(case)
+
+    service = Opened(Subject(name="x", kind="service"), predict)
+    plain, cleaned = Conditions(), Conditions(cleaning=BY_SERVICE)
+    with labelled_once(tmp_path, plain) as first, labelled_once(tmp_path, plain) as again:
+        for once in (first, again):
+            once(service).predict(DATA.cases[0])
+        assert labelled == ["case-7"]
+        with labelled_once(tmp_path, cleaned) as other:
+            other(service).predict(DATA.cases[0])
+    assert labelled == ["case-7", "case-7"]
 
 
 def test_a_file_in_the_place_of_the_folder_is_told_first(folder: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_each_layout_has_a_recipe_that_keeps_its_patients_together(
         write(tmp_path, number)
     recipe = TrainingConfig.read(CONFIGS / "resnet50_unet.toml")
     config = TrainingConfig.read(CONFIGS / f"resnet50_unet_{layout}.toml")
-    cases = [Case(pair.name, (), "0") for pair in find_pairs(tmp_path)]
+    cases = [Case(pair.name, (), "0") for pair in find_pairs(tmp_path)[0]]
     patients = patients_of(cases, config.same_patient)
     together = {name for name, patient in patients.items() if patient != name}
     assert {int(re.split("[-_]", name)[1]) for name in together} == {8, 9, 10}
@@ -118,6 +118,17 @@ def test_files_that_extend_in_a_circle_are_refused(tmp_path: Path) -> None:
         {"network": {"architecture": "unet", "filters": (2,) * 7}},
         {"network": {"architecture": "resnet50_fpn", "filters": (8, 8), "deep_supervision": True}},
         {"crop": 96, "crop_epochs": 1},
+        {"optimizer": {"learning_rate": -1}},
+        {"optimizer": {"learning_rate": float("nan")}},
+        {"optimizer": {"weight_decay": -3}},
+        {"optimizer": {"warmup_steps": -5}},
+        {"optimizer": {"warmup_steps": 4}},
+        {"augment": {"noise": -1}},
+        {"augment": {"shift": float("inf")}},
+        {"augment": {"scale": (1.3, 0.7)}},
+        {"augment": {"synthetic_veins": {"contrast": (0.3, 0.1)}}},
+        {"loss": {"focus": 0.5}},
+        {"network": {"filters": (8, 0)}},
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, object]) -> None:
@@ -129,3 +140,24 @@ def test_settings_out_of_range_are_refused(changes: dict[str, object]) -> None:
 def test_training_slices_are_counted() -> None:
     """Epochs times steps times slices a batch."""
     assert tiny_config(epochs=3, steps_per_epoch=5).training_slices == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("extends = 3", "a.toml: expected extends to name a file, found 3"),
+        ("name = ", "a.toml: Invalid value"),
+        ("[augment]\nnoise = -1", "a.toml: augment.noise: Input should be greater than or equal"),
+        ("colour = 1", "a.toml: colour: Extra inputs are not permitted"),
+        ("crop = 96\ncrop_epochs = 1\ngrid = 64", "a.toml: Value error, crop must not be above"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, text: str, found: str) -> None:
+    """With the file's name, and that of the setting."""
+    (tmp_path / "b.toml").write_text('name = "b"\nwindow = { lower_hu = -40, upper_hu = 160 }\n')
+    extends = "" if "extends" in text else 'extends = "b.toml"\n'
+    (tmp_path / "a.toml").write_text(extends + text)
+    with pytest.raises(ValueError, match=r"a\.toml") as caught:
+        TrainingConfig.read(tmp_path / "a.toml")
+    assert str(caught.value).startswith(found)
+    assert "\n" not in str(caught.value)

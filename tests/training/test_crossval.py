@@ -121,3 +121,22 @@ def test_predictions_are_those_of_this_network_and_case(tmp_path: Path, phantoms
     assert not (kept.prediction(case).labels == 2).all()
     with pytest.raises(ValueError, match=f"{case.name}: expected the case of the cross-validation"):
         kept.prediction(replace(case, sha256="another"))
+
+
+def test_a_fold_that_cannot_learn_is_named(tmp_path: Path, phantoms: Dataset) -> None:
+    """Before anything is trained."""
+    with pytest.raises(ValueError, match="fold 0 of 2: expected slices with tumour"):
+        cross_validate(tiny_config(), phantoms.only({"volume-0", "volume-3"}), tmp_path, 2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_patient_in_two_folds_is_refused(
+    tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the folds were made."""
+    together = tiny_config(same_patient=TOGETHER)
+    apart = make_folds(phantoms, {case.name: case.name for case in phantoms.cases}, 5)
+    monkeypatch.setattr("training.crossval.make_folds", lambda *_: apart)
+    with pytest.raises(ValueError, match="expected each patient on one side"):
+        cross_validate(together, phantoms, tmp_path, 5)
+    assert not list(tmp_path.iterdir())

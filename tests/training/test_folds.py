@@ -69,6 +69,11 @@ def test_folds_that_cannot_be_made_are_refused(folds: int) -> None:
     """One fold holds nothing out, and more folds than patients leave one empty."""
     with pytest.raises(ValueError, match="expected 2 to 12 folds"):
         make_folds(DATA, patients_of(DATA.cases, ()), folds)
+    one = DATA.only({DATA.cases[0].name})
+    with pytest.raises(
+        ValueError, match="expected at least two patients to make folds of, found 1"
+    ):
+        make_folds(one, patients_of(one.cases, ()), 2)
 
 
 def test_groups_name_cases_that_there_are_once() -> None:

@@ -13,6 +13,7 @@ from training.evaluation.codalab import (
     DetectedLesion,
     codalab_detection,
     codalab_rvd,
+    detected_lesions,
 )
 from training.evaluation.lesions import CaseLesions, Detection, detection, match_lesions
 
@@ -64,9 +65,9 @@ def test_right_merge_finds_both() -> None:
     found = match_lesions(reference, prediction, None)
     assert ious(found) == ([pytest.approx(10 / 11)] * 2, [pytest.approx(10 / 11)])
     assert detection([found]) == Detection(reference=2, found=2, predicted=1, right=1)
-    assert codalab_detection(reference, prediction) == CodalabDetection(
-        2, 1, 1, (DetectedLesion(voe=pytest.approx(2 / 22), rvd=-2 / 22, surface=None),)
-    )
+    assert codalab_detection(reference, prediction) == CodalabDetection(2, 1, 1)
+    (joined,) = detected_lesions(reference, prediction, None)
+    assert joined == DetectedLesion(voe=pytest.approx(2 / 22), rvd=-2 / 22, surface=None)
 
 
 def test_drowning_blob_finds_none() -> None:
@@ -121,8 +122,7 @@ def test_corners_connect_lesions() -> None:
     reference = np.zeros((2, 2, 2), dtype=bool)
     reference[0, 0, 0] = reference[1, 1, 1] = True
     assert len(match_lesions(reference, reference, None).reference) == 1
-    scored = codalab_detection(reference, reference)
-    assert (scored.reference, scored.found, scored.predicted) == (2, 2, 2)
+    assert codalab_detection(reference, reference) == CodalabDetection(2, 2, 2)
 
 
 def test_absent_lesions() -> None:
@@ -198,9 +198,8 @@ def test_scorer_measures_detected_lesions() -> None:
     the other's nearest, its twelve 0 ... 1, 2, 3, 4.
     """
     reference, prediction = row((0, 10), (30, 40)), row((2, 14))
-    scored = codalab_detection(reference, prediction, spacing_mm=SPACING_MM)
-    assert (scored.reference, scored.found, scored.predicted) == (2, 1, 1)
-    (lesion,) = scored.detected
+    assert codalab_detection(reference, prediction) == CodalabDetection(2, 1, 1)
+    (lesion,) = detected_lesions(reference, prediction, SPACING_MM)
     assert lesion.voe == pytest.approx(6 / 14)
     assert lesion.rvd == pytest.approx((10 - 12) / 12)
     assert lesion.surface is not None

@@ -43,6 +43,12 @@ def test_deep_supervision_only_adds_scores(architecture: Architecture) -> None:
     network = build_network(config(architecture, deep_supervision=True), 32, 3)
     assert len(network.outputs) >= 2
     assert {tuple(output.shape) for output in network.outputs} == {(None, 32, 32, 3)}
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = build_network(config(architecture, deep_supervision=True), 32, 3)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {output.dtype for output in half.outputs} == {"float32"}
     left = finest(network)
     assert len(left.outputs) == 1
     image = np.random.default_rng(0).random((1, 32, 32, 1), dtype=np.float32)
@@ -59,6 +65,9 @@ def test_encoder_weights_are_read_and_refused_elsewhere(tmp_path: Path) -> None:
     assert np.array_equal(kernel, encoder.get_layer("conv3_block2_2_conv").get_weights()[0])
     with pytest.raises(ValueError, match="without ResNet-50"):
         build_network(config("unet"), 32, 3, tmp_path / "encoder.weights.h5")
+    (tmp_path / "other.h5").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"other\.h5: expected weights of keras\.applications"):
+        build_network(config("resnet50_fpn"), 32, 3, tmp_path / "other.h5")
 
 
 def test_wrong_number_of_filters_is_refused() -> None:

@@ -19,7 +19,7 @@ from service.inference.contract import METADATA_KEY, Context, TrainingData
 from service.phantom import Phantom
 from service.settings import Settings
 from service.volume import HounsfieldWindow
-from training.config import TrainingConfig
+from training.config import OptimizerConfig, TrainingConfig
 from training.data import Case
 from training.evaluation.decision import Cleaning, Space
 from training.evaluation.evaluate import evaluate
@@ -32,7 +32,7 @@ from training.run_folder import DamagedNetwork
 
 CONFIG = TrainingConfig(
     name="tiny", window=HounsfieldWindow(lower_hu=-40, upper_hu=160), grid=32, epochs=2,
-    steps_per_epoch=5,
+    steps_per_epoch=5, optimizer=OptimizerConfig(warmup_steps=1),
 )  # fmt: skip
 
 

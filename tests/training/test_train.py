@@ -15,10 +15,12 @@ from training.config import TrainingConfig
 from training.context import case_as_seen
 from training.crossval import cross_validate
 from training.data import Dataset
+from training.losses import CrossEntropyAndOverlap
 from training.network import build_network
 from training.parallel import Devices
 from training.predict import NetworkPredictor
 from training.run_folder import (
+    LOG_FIELDS,
     AnotherRun,
     DamagedNetwork,
     RunFolder,
@@ -26,7 +28,8 @@ from training.run_folder import (
     Start,
     UnknownStart,
 )
-from training.train import Diverged, train
+from training.train import Diverged, _check_finite, new_model, train
+from training.validate import Looks
 from training.watch import Watch
 
 
@@ -241,7 +244,8 @@ def test_looks_keep_the_best_and_stop_early(
 
     monkeypatch.setattr("training.validate.mean_dice", look)
     validation = {"every_epochs": 1, "patience": 2}
-    config = tiny_config(epochs=5, validation=validation, optimizer={"learning_rate": 0.01})
+    fast = {"learning_rate": 0.01, "warmup_steps": 1}
+    config = tiny_config(epochs=5, validation=validation, optimizer=fast)
     train(config, phantoms.only({"volume-0"}), tmp_path, held_out=phantoms.only({"volume-1"}))
     assert [line["tumor_dice"] for line in RunFolder(tmp_path).logged()] == [0.1, 0.3, 0.2, 0.25]
     assert np.array_equal(weights(tmp_path)[0], kept[1])
@@ -326,7 +330,7 @@ def test_a_full_disk_leaves_the_settings(
     monkeypatch.setattr(Path, "write_bytes", full)
     folder.claim(tiny_config(), phantoms)
     with pytest.raises(OSError, match="No space left"):
-        folder.cut_log(0)
+        folder.begin_log(0)
     assert folder.config() == tiny_config()
     assert len(folder.logged()) == 1
 
@@ -338,7 +342,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
     found = iter([1.0, 1.0, 1.0, float("nan")])
     monkeypatch.setattr(Devices, "step", lambda *_: next(found))
     monkeypatch.setattr(RunFolder, "save", lambda _, __, path: path.touch())
-    with pytest.raises(Diverged, match="epoch 2: expected a finite loss, found nan"):
+    with pytest.raises(Diverged, match="epoch 2: expected finite numbers, found a loss of nan"):
         train(tiny_config(), phantoms, tmp_path)
     assert [line["epoch"] for line in RunFolder(tmp_path).logged()] == [0]
 
@@ -350,3 +354,153 @@ def test_cases_without_what_a_batch_needs_claim_no_folder(
     with pytest.raises(EmptyKind, match="expected slices with tumour"):
         train(tiny_config(), phantoms.only({"volume-3"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_looks_without_tumour_go_by_the_liver(
+    tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that finds nothing is no better than a later one that finds the liver."""
+    config = tiny_config(epochs=1, validation={"every_epochs": 1})
+    train(config, phantoms.only({"volume-0"}), tmp_path / "a", held_out=phantoms.only({"volume-3"}))
+    (line,) = RunFolder(tmp_path / "a").logged()
+    assert "liver_dice" in line
+    assert "tumor_dice" not in line
+
+    for tumor in ({}, {"tumor_dice": 0.0}):
+        livers, kept = iter((0.1, 0.0, 0.8)), []
+
+        def look(*_: object, tumor: dict[str, float] = tumor, livers: Any = livers) -> Any:
+            return {"liver_dice": next(livers), **tumor}
+
+        def save(_: RunFolder, __: keras.Model, path: Path, kept: list[str] = kept) -> None:
+            kept.append(path.name)
+
+        monkeypatch.setattr("training.validate.mean_dice", look)
+        monkeypatch.setattr(RunFolder, "save", save)
+        looks = Looks(config, RunFolder(tmp_path / "b"), phantoms)
+        model = new_model(config, Start())
+        for epoch in range(3):
+            looks.after(epoch, model)
+        assert kept == ["best.keras", "best.keras"]
+
+
+def test_a_look_is_with_the_averaged_weights(
+    tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With those that are kept in the end."""
+    looked: list[np.ndarray] = []
+
+    def look(_: TrainingConfig, network: keras.Model, __: Dataset) -> dict[str, float]:
+        looked.append(np.array(network.weights[0]))
+        return {"liver_dice": 0.5}
+
+    monkeypatch.setattr("training.validate.mean_dice", look)
+    fast = {"learning_rate": 0.02, "warmup_steps": 0, "ema": 0.9}
+    config = tiny_config(epochs=1, optimizer=fast, validation={"every_epochs": 1})
+    train(config, phantoms, tmp_path, held_out=phantoms.only({"volume-1"}), choose=False)
+    assert np.array_equal(looked[0], weights(tmp_path)[0])
+
+
+def test_a_disk_full_at_the_first_line_costs_no_log(
+    tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that goes on has its header, wherever the writing stopped."""
+
+    def full(self: RunFolder, **_: float) -> None:
+        with self.log_path.open("a") as file:
+            file.write("0,1.")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "log", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(tiny_config(), phantoms, tmp_path)
+    for damaged in (None, "", "epoch,lo"):
+        if damaged is not None:
+            RunFolder(tmp_path).log_path.write_text(damaged)
+        RunFolder(tmp_path).begin_log(0)
+        assert RunFolder(tmp_path).log_path.read_text() == ",".join(LOG_FIELDS) + "\n"
+    train(tiny_config(), phantoms, tmp_path)
+    assert [line["epoch"] for line in RunFolder(tmp_path).logged()] == [0, 1]
+    assert RunFolder(tmp_path).training_slices() == 8
+
+
+def test_half_a_checkpoint_takes_no_room(
+    tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk it would keep the disk full."""
+
+    def full(_: keras.Model, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(tiny_config(), phantoms, tmp_path)
+    assert not list(tmp_path.glob("*.keras"))
+
+
+def test_weights_that_are_no_numbers_are_no_checkpoint(tmp_path: Path, phantoms: Dataset) -> None:
+    """The last step's loss is of the weights before it."""
+    config = tiny_config(epochs=1, steps_per_epoch=1, optimizer={"warmup_steps": 0})
+    model = new_model(config, Start())
+    _check_finite(1.0, model, 0)
+    model.weights[0].assign(np.full(model.weights[0].shape, np.inf, np.float32))
+    with pytest.raises(Diverged, match="epoch 3: expected finite numbers, found weights of"):
+        _check_finite(1.0, model, 2)
+    wild = {"learning_rate": 1e38, "weight_decay": 10.0, "warmup_steps": 1}
+    with pytest.raises(Diverged):
+        train(tiny_config(optimizer=wild), phantoms, tmp_path)
+    assert not RunFolder(tmp_path).checkpoint_path.exists()
+
+
+def test_a_network_is_no_checkpoint(tmp_path: Path, phantoms: Dataset) -> None:
+    """Without an optimiser there is nothing to go on with."""
+    config, folder = tiny_config(), RunFolder(tmp_path)
+    folder.claim(config, phantoms)
+    build_network(config.network, None, 3).save(folder.checkpoint_path)
+    with pytest.raises(ValueError, match="found a network without its optimiser"):
+        train(config, phantoms, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json", "start.json"])
+@pytest.mark.parametrize("content", ["", "null", "[1]", "{", '{"name": 3}'])
+def test_what_a_run_notes_may_be_damaged(
+    tmp_path: Path, phantoms: Dataset, name: str, content: str
+) -> None:
+    """The message names the file or the folder, in one line."""
+    folder = RunFolder(tmp_path)
+    folder.claim(tiny_config(), phantoms)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=tmp_path.name) as caught:
+        train(tiny_config(), phantoms, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_rate_rises_and_falls() -> None:
+    """From a hundredth to the rate asked for, and along half a cosine to 0 at the last step."""
+    settings = {"learning_rate": 0.1, "warmup_steps": 4, "weight_decay": 0.03, "ema": 0.5}
+    config = tiny_config(epochs=3, steps_per_epoch=4, optimizer=settings)
+    optimizer = new_model(config, Start()).optimizer
+    rate = [float(keras.ops.convert_to_numpy(optimizer._learning_rate(step))) for step in range(13)]
+    assert rate[0] == pytest.approx(0.001)
+    assert rate[2] == pytest.approx((0.001 + 0.1) / 2)
+    assert rate[4] == pytest.approx(0.1)
+    assert rate[8] == pytest.approx(0.05)
+    assert rate[12] == pytest.approx(0, abs=1e-8)
+    assert (optimizer.weight_decay, optimizer.use_ema, optimizer.ema_momentum) == (0.03, True, 0.5)
+
+
+def test_coarser_scores_count_half_of_the_next_finer_ones() -> None:
+    """The loss of a network with deep supervision is 1, 1/2 and 1/4 of its stages' losses."""
+    network = {"architecture": "unet", "filters": (8, 8, 4), "deep_supervision": True}
+    model = new_model(tiny_config(network=network), Start())
+    rng = np.random.default_rng(0)
+    images = rng.random((2, 32, 32, 1), dtype=np.float32)
+    classes = np.eye(3, dtype=np.float32)[rng.integers(0, 3, (2, 32, 32))]
+    scores = model(images, training=False)
+    own = CrossEntropyAndOverlap.of(tiny_config().loss)
+    expected = sum(float(own(classes, score)) * 0.5**stage for stage, score in enumerate(scores))
+    assert len(scores) == 2
+    found = model.compute_loss(y=[classes] * 2, y_pred=scores)
+    assert float(found) == pytest.approx(expected, rel=1e-5)

@@ -13,6 +13,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from service.boxes import box_of
 from training.evaluation.metrics import overlap
 from training.evaluation.surface import Spacing, SurfaceDistances, surface_distances
 
@@ -41,7 +42,6 @@ class CodalabDetection:
     reference: int
     found: int
     predicted: int
-    detected: tuple[DetectedLesion, ...] = ()
 
 
 def codalab_rvd(reference_voxels: int, predicted_voxels: int) -> float:
@@ -52,26 +52,41 @@ def codalab_rvd(reference_voxels: int, predicted_voxels: int) -> float:
 
 
 def codalab_detection(
-    reference: Mask,
-    prediction: Mask,
-    iou_above: float = 0.5,
-    spacing_mm: Spacing | None = None,
+    reference: Mask, prediction: Mask, iou_above: float = 0.5
 ) -> CodalabDetection:
-    """Count the lesions of two masks [slice, row, column], and measure those that are detected.
+    """Count the lesions of two masks [slice, row, column]."""
+    _, _, counts = _tabled(reference, prediction)
+    number, _ = _found(counts, iou_above)
+    return CodalabDetection(len(counts) - 1, number, counts.shape[1] - 1)
 
-    `spacing_mm`: slice, row, column.
+
+def detected_lesions(
+    reference: Mask, prediction: Mask, spacing_mm: Spacing | None
+) -> tuple[DetectedLesion, ...]:
+    """Measure the lesions that are detected at an IoU above 0.5, as the scorer takes it.
+
+    Masks are [slice, row, column], as is the spacing.
     """
+    box = box_of(reference | prediction)
+    if box is None:
+        return ()
+    expected, found, counts = _tabled(reference[box], prediction[box])
+    _, detected = _found(counts, 0.5)
+    return tuple(
+        _measured(np.isin(expected, rows), np.isin(found, blobs), spacing_mm)
+        for rows, blobs in detected
+    )
+
+
+def _tabled(
+    reference: Mask, prediction: Mask
+) -> tuple[NDArray[np.integer], NDArray[np.integer], Counts]:
+    """Both masks' components by number, and voxels [reference number, predicted number]."""
     expected, expected_count = _components(reference)
     found, found_count = _components(prediction)
     pairs = expected.astype(np.int64) * (found_count + 1) + found
     table = np.bincount(pairs.ravel(), minlength=(expected_count + 1) * (found_count + 1))
-    counts = table.reshape(expected_count + 1, found_count + 1)
-    number, detected = _found(counts, iou_above)
-    lesions = tuple(
-        _measured(np.isin(expected, rows), np.isin(found, blobs), spacing_mm)
-        for rows, blobs in detected
-    )
-    return CodalabDetection(expected_count, number, found_count, lesions)
+    return expected, found, table.reshape(expected_count + 1, found_count + 1)
 
 
 def _measured(lesion: Mask, blobs: Mask, spacing_mm: Spacing | None) -> DetectedLesion:

@@ -63,9 +63,8 @@ def _detected_lesions(cases: Sequence[CaseMetrics]) -> Figures:
 
     def mean_over_lesions(value: Callable[[DetectedLesion], float | None]) -> Estimate:
         by_case = [
-            (case, [found for one in case.codalab[0].detected if (found := value(one)) is not None])
+            (case, [found for one in case.detected or () if (found := value(one)) is not None])
             for case in cases
-            if case.codalab
         ]
         known = [(case, own) for case, own in by_case if own]
         rows = rows_of((sum(own), len(own)) for _, own in known)

@@ -9,7 +9,7 @@ from service.volume import LIVER_LABEL, TUMOR_LABEL
 from training.data import Case, Dataset
 from training.evaluation.aggregate import aggregate
 from training.evaluation.calibration import Counts, calibration, count_levels
-from training.evaluation.codalab import codalab_detection
+from training.evaluation.codalab import codalab_detection, detected_lesions
 from training.evaluation.decision import Cleaning, Labels, Space, clean, decide_again
 from training.evaluation.lesions import match_lesions
 from training.evaluation.metrics import overlap
@@ -96,7 +96,7 @@ def case_metrics(
         return StructureMetrics(overlap=voxels, surface=surface_distances(*whole, spacing_mm))
 
     tumor = stack.fill(reference == TUMOR_LABEL), stack.fill(prediction == TUMOR_LABEL)
-    both = (0.5, 0.0) if compat == "codalab" else ()
+    scored = compat == "codalab"
     return CaseMetrics(
         name=case.name,
         slices=len(case.slices),
@@ -108,7 +108,10 @@ def case_metrics(
         lesions=match_lesions(*tumor, spacing_mm),
         reference_burden=_burden(reference),
         predicted_burden=_burden(prediction),
-        codalab=tuple(codalab_detection(*tumor, least, spacing_mm) for least in both) or None,
+        codalab=(codalab_detection(*tumor, 0.5), codalab_detection(*tumor, 0.0))
+        if scored
+        else None,
+        detected=detected_lesions(*tumor, spacing_mm) if scored else None,
     )
 
 

@@ -2,54 +2,43 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from training.data import Case
 from training.evaluation.predictors import Opened
+from training.evaluation.results import Conditions
 from training.prediction import Prediction
 
 _FOLDER = "labelled.partial"
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Labels a case once; what was labelled before, by the same model, is read."""
-
-    opened: Opened
-    folder: Path
-
-    def __call__(self, case: Case) -> Prediction:
-        path = self.folder / f"{case.sha256}.npz"
-        if path.exists():
-            return Prediction.load(path)
-        found = self.opened.predict(case)
-        found.save(path)
-        return found
-
-
 @contextmanager
-def labelled_once(out: Path) -> Iterator["Labelled"]:
-    """What is labelled in this block stays below `out` where the block is cut off, and goes where
-    it ends well, so that the same command goes on after the last labelled case.
+def labelled_once(out: Path, conditions: Conditions) -> Iterator[Callable[[Opened], Opened]]:
+    """Gives what makes a model label each case once.
+
+    What it labelled stays below `out` where the block is cut off, and goes where it ends well: so
+    the same command goes on after the last labelled case. Other conditions label anew, since a
+    service's answers depend on them. Out-of-fold predictions are kept anyway.
     """
-    folder = out / _FOLDER
     out.mkdir(parents=True, exist_ok=True)
-    yield Labelled(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = out / _FOLDER
 
-
-@dataclass(frozen=True)
-class Labelled:
-    """Where labelled cases are kept."""
-
-    folder: Path
-
-    def of(self, opened: Opened) -> Opened:
-        """The same, but each case is labelled once. Predictions that are kept anyway stay so."""
+    def once(opened: Opened) -> Opened:
         if opened.subject.kind == "out_of_fold":
             return opened
-        subject = hashlib.sha256(opened.subject.model_dump_json().encode()).hexdigest()
-        return replace(opened, predict=_Kept(opened, self.folder / subject))
+        asked = opened.subject.model_dump_json() + conditions.model_dump_json()
+        own = folder / hashlib.sha256(asked.encode()).hexdigest()
+
+        def predict(case: Case) -> Prediction:
+            path = own / f"{case.sha256}.npz"
+            if not path.exists():
+                opened.predict(case).save(path)
+            return Prediction.load(path)
+
+        return replace(opened, predict=predict)
+
+    yield once
+    shutil.rmtree(folder, ignore_errors=True)

@@ -175,7 +175,7 @@ def _condition_facts(conditions: Conditions) -> list[tuple[str, str]]:
     spacing = conditions.assumed_spacing_mm
     step = conditions.slice_step
     return [
-        ("slices", "every one" if step == 1 else f"every number {step}, others left out"),
+        ("slices", "every one" if step == 1 else f"1 of {step}, as their numbers tell"),
         ("thresholds", thresholds),
         ("rules after the model", rules),
         ("spacing", f"{_mm(spacing)} assumed where not known" if spacing else "of the data"),

@@ -11,7 +11,7 @@ from training.config import TrainingConfig
 from training.data.case import same_name
 from training.evaluation.bootstrap import Estimate
 from training.evaluation.calibration import Calibration
-from training.evaluation.codalab import CodalabDetection
+from training.evaluation.codalab import CodalabDetection, DetectedLesion
 from training.evaluation.decision import Choice, Cleaning, Spacing
 from training.evaluation.lesions import CaseLesions
 from training.evaluation.metrics import Overlap
@@ -102,6 +102,7 @@ class CaseMetrics(_Frozen):
     codalab: tuple[CodalabDetection, CodalabDetection] | None = Field(
         None, description="compat only: at IoU above 0.5 and above 0"
     )
+    detected: tuple[DetectedLesion, ...] | None = Field(None, description="compat only")
 
     @property
     def has_tumor(self) -> bool:
