@@ -18,7 +18,7 @@ from training.context import Surroundings, is_alone
 from training.data import LabelledSlice
 from training.drawn_livers import change_lesion_contrast, draw_lesions, shift_organ
 from training.drawn_veins import draw_veins
-from training.grid import to_grid
+from training.grid import GridPart
 
 CLASSES = 3
 """Background, liver, tumour."""
@@ -127,20 +127,20 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
     def sample(self, item: LabelledSlice, rng: np.random.Generator) -> Batch:
         """One slice changed at random: image [side, side, context] and classes [side, side, 3]."""
         config, augment = self.config, self.config.augment
-        image = in_window(self._surroundings.drawn(item, config, rng), config.window)
-        labels = item.labels()
-        structures = np.stack([labels == LIVER_LABEL, labels == TUMOR_LABEL], axis=-1)
-        warp = Warp.draw(rng, (image.shape[0], image.shape[1]), augment)
-        image = to_grid(warp.apply(image), config.grid)
-        labels = _labels(to_grid(warp.apply(structures.astype(np.float32)), config.grid))
+        planes = in_window(self._surroundings.drawn(item, config, rng), config.window)
+        source = item.labels()
+        warp = Warp.draw(rng, source.shape, augment)
+        part = GridPart.whole(source.shape, config.grid)
+        if self.epoch < config.crop_epochs:
+            crop = draw_crop(rng, source, warp, config.grid, config.crop)
+            part = GridPart.of(source.shape, config.grid, crop)
+        structures = np.stack([source == LIVER_LABEL, source == TUMOR_LABEL], axis=-1)
+        image = part.resampled(warp.apply(planes, part.pixels))
+        labels = _labels(part.resampled(warp.apply(structures.astype(np.float32), part.pixels)))
         if is_alone(image):  # neighbours would not show what is changed here
             image, labels = self._with_another_liver(item, image, labels, rng)
         image = change_intensity(image, rng, augment)
-        classes = np.eye(CLASSES, dtype=np.float32)[labels]
-        if self.epoch < config.crop_epochs:
-            window = draw_crop(rng, classes, config.crop)
-            image, classes = image[window], classes[window]
-        return image, classes
+        return image, np.eye(CLASSES, dtype=np.float32)[labels]
 
     def _with_another_liver(
         self,
@@ -162,7 +162,11 @@ class SliceBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras carrie
 
 
 def _labels(structures: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The largest share of each pixel; background is what liver and tumour leave."""
-    background = 1 - structures.sum(axis=-1, keepdims=True)
-    shares = np.concatenate([background, structures], axis=-1)
-    return np.asarray(shares.argmax(axis=-1), dtype=np.uint8)
+    """The largest share of each pixel; background is what liver and tumour leave, and has the
+    pixel where shares are equal, then the liver.
+    """
+    liver, tumor = cv2.split(structures)
+    background = 1 - (liver + tumor)
+    labels: NDArray[np.uint8] = (liver > background).astype(np.uint8)
+    labels[tumor > np.maximum(liver, background)] = TUMOR_LABEL
+    return labels

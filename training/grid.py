@@ -4,6 +4,7 @@ The deployed graph does the same in ONNX (`export/signature.py`); a test holds t
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -37,18 +38,60 @@ def pixel_weights(size: int, side: int, grid: int) -> NDArray[np.float32]:
     return _kept(back / back.sum(axis=1, keepdims=True))
 
 
+@dataclass(frozen=True)
+class GridPart:
+    """Rows and columns of the grid, and those pixels of a slice that they are made of."""
+
+    cells: tuple[slice, slice]
+    pixels: tuple[slice, slice]
+    weights: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+    """Of the pixels' rows and columns for those of the cells; None where they are the same."""
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], grid: int, cells: tuple[slice, slice]) -> "GridPart":
+        """For a slice of that many rows and columns."""
+        if shape == (grid, grid):
+            return cls(cells, cells, None)
+        side = max(shape)
+        axes = [
+            _under(grid_weights(size, side, grid)[part])
+            for size, part in zip(shape, cells, strict=True)
+        ]
+        (rows, by_row), (columns, by_column) = axes
+        return cls(cells, (rows, columns), (by_row, by_column))
+
+    @classmethod
+    def whole(cls, shape: tuple[int, int], grid: int) -> "GridPart":
+        return cls.of(shape, grid, (slice(0, grid), slice(0, grid)))
+
+    def resampled(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """From its pixels, float32 [rows, columns, channels], to its cells, the same way round."""
+        if self.weights is None:
+            return image
+        by_row, by_column = self.weights
+        rows_done = np.tensordot(by_row, image, axes=(1, 0))
+        both_done = np.tensordot(rows_done, by_column, axes=(1, 1))
+        return np.ascontiguousarray(both_done.transpose(0, 2, 1))
+
+
+def _under(weights: NDArray[np.float32]) -> tuple[slice, NDArray[np.float32]]:
+    """The pixels that any of the cells takes from, and the weights of these alone."""
+    taken = np.flatnonzero(weights.any(axis=0))
+    pixels = slice(int(taken[0]), int(taken[-1]) + 1) if len(taken) else slice(0, 1)
+    return pixels, weights[:, pixels]
+
+
 def to_grid(image: NDArray[np.float32], grid: int) -> NDArray[np.float32]:
     """Resample float32 [rows, columns, channels] onto [grid, grid, channels]."""
     rows, columns, _ = image.shape
-    side = max(rows, columns)
-    by_row = np.tensordot(grid_weights(rows, side, grid), image, axes=(1, 0))
-    by_column = np.tensordot(by_row, grid_weights(columns, side, grid), axes=(1, 1))
-    return np.ascontiguousarray(by_column.transpose(0, 2, 1))
+    return GridPart.whole((rows, columns), grid).resampled(image)
 
 
 def to_pixels(scores: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
     """Resample float32 [slices, grid, grid, channels] onto [slices, rows, columns, channels]."""
     grid, side = scores.shape[1], max(rows, columns)
+    if rows == columns == grid:
+        return scores
     by_row = np.tensordot(scores, pixel_weights(rows, side, grid), axes=(1, 1))
     by_column = np.tensordot(by_row, pixel_weights(columns, side, grid), axes=(1, 1))
     return np.ascontiguousarray(by_column.transpose(0, 2, 3, 1))

@@ -31,13 +31,17 @@ class NetworkPredictor:
     flips: bool = False
 
     def __call__(self, hu: NDArray[np.int16]) -> Prediction:
-        starts = range(0, len(hu), SLICES_AT_ONCE)
         return Prediction.joined(
-            [self._decided(hu[start : start + SLICES_AT_ONCE]) for start in starts]
+            [self._decided(hu, start) for start in range(0, len(hu), SLICES_AT_ONCE)]
         )
 
-    def _decided(self, hu: NDArray[np.int16]) -> Prediction:
-        organ, tumor = np.moveaxis(self.chances(hu), -1, 0)
+    def _decided(self, hu: NDArray[np.int16], start: int) -> Prediction:
+        """Of the batch from `start` on. The last one begins earlier, to be as large as the others,
+        and what was said already is left out: JAX compiles anew for each size.
+        """
+        begin = max(0, min(start, len(hu) - SLICES_AT_ONCE))
+        chances = self.chances(hu[begin : begin + SLICES_AT_ONCE])[start - begin :]
+        organ, tumor = np.moveaxis(chances, -1, 0)
         return decided(organ, tumor, self.thresholds)
 
     def chances(self, hu: NDArray[np.int16]) -> NDArray[np.float32]:

@@ -59,12 +59,12 @@ def test_intensity_stays_in_the_window() -> None:
 
 def test_crops_stay_inside() -> None:
     """Also for a structure in the corner and a crop as large as the slice."""
-    classes = np.zeros((64, 64, 3), np.float32)
-    classes[..., 0] = 1
-    classes[0, 0] = (0, 0, 1)
+    labels = np.zeros((64, 64), np.uint8)
+    labels[0, 0] = 2
     rng = np.random.default_rng(0)
+    still = Warp.draw(rng, labels.shape, AugmentConfig(rotation_deg=0, scale=(1, 1), shift=0))
     for side in (32, 64):
-        rows, columns = draw_crop(rng, classes, side)
+        rows, columns = draw_crop(rng, labels, still, 64, side)
         assert (rows.start, columns.start) == (0, 0)
         assert (rows.stop, columns.stop) == (side, side)
 
