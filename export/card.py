@@ -59,6 +59,8 @@ def _facts(contract: ModelContract, record: ExportRecord) -> list[str]:
         "Smallest lesion reported": f"{contract.min_lesion_mm3:g} mm3, or "
         f"{contract.min_lesion_px} pixels where the spacing is not known",
     }
+    if limits := str(contract.lesion_limits):
+        rows["Asked of a lesion"] = limits
     return ["| What | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in rows.items())]
 
 

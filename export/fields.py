@@ -7,7 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from export.trained import Trained
 from service.inference.contract import (
+    NO_LIMITS,
     FieldOfView,
+    LesionLimits,
     ModelContract,
     SelfTest,
     Thresholds,
@@ -48,6 +50,7 @@ class ContractFields(_Frozen):
     field_of_view: FieldOfView
     min_lesion_mm3: float = Field(ge=0)
     min_lesion_px: int = Field(ge=0)
+    lesion_limits: LesionLimits = NO_LIMITS
     training_data: DataName
     limitations: tuple[str, ...] = Field(
         (), description="before those that follow from the run's configuration"
@@ -59,13 +62,13 @@ class ContractFields(_Frozen):
         return cls.model_validate(tomllib.loads(path.read_text()))
 
     def decided_as(self, conditions: Conditions) -> "ContractFields":
-        """With the thresholds of an out-of-fold evaluation, and its smallest lesion if it had one.
+        """With the thresholds of an out-of-fold evaluation, and what it kept lesions by.
 
         Kept predictions are decided by the defaults where nothing else was asked for.
         """
         changes: dict[str, object] = {"thresholds": conditions.thresholds or Thresholds()}
         if isinstance(conditions.cleaning, Cleaning):
-            changes |= conditions.cleaning.model_dump()
+            changes |= dict(conditions.cleaning)
         return self.model_copy(update=changes)
 
     def contract(

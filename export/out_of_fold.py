@@ -120,11 +120,7 @@ def _method(report: Evaluation) -> str:
     budget = f", each of which saw {seen} training slices" if seen else ""
     cleaned = "without post-processing"
     if isinstance(conditions.cleaning, Cleaning):
-        cleaned = (
-            "with the service's post-processing (lesions from "
-            f"{conditions.cleaning.min_lesion_mm3:g} mm3, or {conditions.cleaning.min_lesion_px} "
-            "pixels without spacing)"
-        )
+        cleaned = f"with the service's post-processing ({conditions.cleaning})"
     if conditions.assumed_spacing_mm is not None:
         spacing = " x ".join(f"{step:g}" for step in conditions.assumed_spacing_mm)
         cleaned += f", for which a spacing of {spacing} mm was assumed"
@@ -132,8 +128,8 @@ def _method(report: Evaluation) -> str:
         worth = conditions.chosen.left_out_tumor_dice
         value = "not known" if worth is None else f"{worth:.4f}"
         cleaned += (
-            "; thresholds and the smallest lesion were chosen on the same predictions (mean tumour "
-            f"Dice of volumes under what those of other patients would choose: {value})"
+            "; thresholds and what lesions are kept by were chosen on the same predictions (mean "
+            f"tumour Dice of volumes under what those of other patients would choose: {value})"
         )
     return (
         "Out of fold: every volume labelled by a network of the same recipe that never saw its "

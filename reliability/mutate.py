@@ -127,6 +127,7 @@ def _options(rng: random.Random) -> Options:
             liver_fragments=maybe(0.7),
             distant_tumor=maybe(0.7),
             small_lesions=maybe(0.7),
+            unlikely_lesions=maybe(0.7),
         ),
     )
 

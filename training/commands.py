@@ -185,8 +185,8 @@ def _tuned(found: Tuning) -> str:
         if one.decision.thresholds.tumor == 0.5 and one.decision.cleaning == Cleaning()
     )  # fmt: skip
     return (
-        f"liver {decision.thresholds.liver:g}, tumour {decision.thresholds.tumor:g}, lesions from "
-        f"{decision.cleaning.min_lesion_mm3:g} mm3 or {decision.cleaning.min_lesion_px} voxels: "
+        f"liver {decision.thresholds.liver:g}, tumour {decision.thresholds.tumor:g}, "
+        f"{decision.cleaning}: "
         f"tumour Dice {chosen.tumor_dice:.4f}, left out {number(worth)}, "
         f"false lesions {number(chosen.false_lesions, 2)} (0.5 and every lesion: "
         f"{plain.tumor_dice:.4f}, {number(plain.false_lesions, 2)})"

@@ -55,6 +55,11 @@ class PipelineParameters(BaseModel):
     drop_small_lesions: bool = Field(
         True, description="Drop lesions under the model's smallest size."
     )
+    drop_unlikely_lesions: bool = Field(
+        True,
+        description="Drop lesions that the model's limits take for none: hardly surrounded by "
+        "liver, of fluid, or no different from the liver around them.",
+    )
 
     @model_validator(mode="after")
     def _window_has_two_ends(self) -> Self:
@@ -101,6 +106,7 @@ class PipelineParameters(BaseModel):
                 liver_fragments=self.drop_liver_fragments,
                 distant_tumor=self.drop_distant_tumor,
                 small_lesions=self.drop_small_lesions,
+                unlikely_lesions=self.drop_unlikely_lesions,
             ),
         )
 

@@ -248,7 +248,7 @@ class ContourDocument(_Document):
 class RemovalDocument(_Document):
     """What one post-processing rule took out of the network's labels, or why it did not run."""
 
-    rule: Literal["liver_fragments", "distant_tumor", "small_lesions"]
+    rule: Literal["liver_fragments", "distant_tumor", "small_lesions", "unlikely_lesions"]
     applied: bool
     reason: str | None
     components: int

@@ -79,6 +79,35 @@ class Thresholds(_Frozen):
     tumor: float = Field(0.5, gt=0, lt=1)
 
 
+class LesionLimits(_Frozen):
+    """What a lesion must show to be kept; by default every lesion does."""
+
+    surrounded: float = Field(
+        0.0, ge=0, le=1, description="least part of what is around it, in its slices, that is liver"
+    )
+    fluid_hu: float | None = Field(
+        None,
+        description="a lesion of a lower mean, more than 40 HU darker than the liver, is fluid",
+    )
+    contrast_hu: float = Field(
+        0.0, ge=0, description="least difference of its mean to that of the liver around it"
+    )
+
+    def __str__(self) -> str:
+        """What is asked of a lesion, in words; empty where nothing is."""
+        asked = []
+        if self.surrounded:
+            asked.append(f"{self.surrounded:.0%} of what is around it is liver")
+        if self.fluid_hu is not None:
+            asked.append(f"no fluid under {self.fluid_hu:g} HU")
+        if self.contrast_hu:
+            asked.append(f"{self.contrast_hu:g} HU from the liver around it")
+        return ", ".join(asked)
+
+
+NO_LIMITS = LesionLimits()
+
+
 class FieldOfView(_Frozen):
     """Sides of the square field of view seen in training; beyond them a result warns."""
 
@@ -174,6 +203,7 @@ class ModelContract(_Frozen):
     field_of_view: FieldOfView
     min_lesion_mm3: float = Field(ge=0, description="smaller lesions are dropped")
     min_lesion_px: int = Field(ge=0, description="the same where the spacing is not known")
+    lesion_limits: LesionLimits = NO_LIMITS
     training_data: TrainingData
     validation: Validation
     self_test: SelfTest

@@ -1,4 +1,4 @@
-"""What is taken back from the network's labels: fragments, distant tumour, specks.
+"""What is taken back from the network's labels: fragments, distant tumour, specks, no lesions.
 
 Each rule returns the labels without what it removed, and says what that was. All work on the
 canonical grid, uint8 [slice, row, column]: 0 background, 1 liver, 2 tumour.
@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.boxes import Box, box_of, everything, grown, size_of
+from service.inference.contract import NO_LIMITS, LesionLimits
+from service.inference.lesion_signs import LesionSigns, ring_px
 from service.volume import LIVER_LABEL, TUMOR_LABEL
 
 MIN_SLICES = 5
@@ -35,7 +37,7 @@ CONNECTIVITY = 26
 
 Labels = NDArray[np.uint8]
 Pieces = NDArray[np.integer]
-Rule = Literal["liver_fragments", "distant_tumor", "small_lesions"]
+Rule = Literal["liver_fragments", "distant_tumor", "small_lesions", "unlikely_lesions"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Rules:
     liver_fragments: bool = True
     distant_tumor: bool = True
     small_lesions: bool = True
+    unlikely_lesions: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Grid:
     spacing_mm: tuple[float, float, float] | None
     min_lesion_mm3: float
     min_lesion_px: int
+    lesion_limits: LesionLimits = NO_LIMITS
 
     @property
     def min_lesion_voxels(self) -> float:
@@ -73,26 +77,39 @@ class Grid:
         return self.min_lesion_mm3 / float(np.prod(self.spacing_mm))
 
 
-def postprocess(labels: Labels, grid: Grid, rules: Rules) -> tuple[Labels, tuple[Removal, ...]]:
+def postprocess(
+    labels: Labels, grid: Grid, rules: Rules, hu: NDArray[np.int16] | None = None
+) -> tuple[Labels, tuple[Removal, ...]]:
     """Apply the rules in their order; the given labels stay as they are.
 
-    The rules see the box around the labels only: outside of it there is nothing to remove.
+    `hu`, Hounsfield units of the labels' shape, is what the last rule needs; without limits in the
+    grid it is not looked at. The rules see the box around the labels only: outside of it there is
+    nothing to remove.
     """
-    steps: tuple[tuple[Rule, bool, bool, Callable[[Labels, Grid], _Step]], ...] = (
-        ("liver_fragments", rules.liver_fragments, True, _drop_liver_fragments),
-        ("distant_tumor", rules.distant_tumor, True, _drop_distant_tumor),
-        ("small_lesions", rules.small_lesions, False, _drop_small_lesions),
-    )
     is_volume = grid.spacing_mm is not None and labels.shape[0] >= MIN_SLICES
+    no_volume = None if is_volume else f"needs {MIN_SLICES} contiguous slices of known spacing"
+    no_limits = "the model sets no limits" if grid.lesion_limits == NO_LIMITS else None
     box = box_of(labels) or everything(labels)
+    image = None if hu is None else hu[box]
+    ring = ring_px(labels.shape, grid.spacing_mm)
+    steps: tuple[tuple[Rule, bool, str | None, Callable[[Labels, Grid], _Step]], ...] = (
+        ("liver_fragments", rules.liver_fragments, no_volume, _drop_liver_fragments),
+        ("distant_tumor", rules.distant_tumor, no_volume, _drop_distant_tumor),
+        ("small_lesions", rules.small_lesions, None, _drop_small_lesions),
+        (
+            "unlikely_lesions",
+            rules.unlikely_lesions,
+            no_limits or (None if hu is not None else "needs the image"),
+            lambda labels, grid: _drop_unlikely_lesions(labels, grid, image, ring),
+        ),
+    )
     kept = labels[box]
     removals = []
-    for rule, wanted, needs_volume, apply in steps:
+    for rule, wanted, not_possible, apply in steps:
         if not wanted:
             removals.append(Removal(rule, False, "switched off by the request"))
-        elif needs_volume and not is_volume:
-            reason = f"needs {MIN_SLICES} contiguous slices of known spacing"
-            removals.append(Removal(rule, False, reason))
+        elif not_possible:
+            removals.append(Removal(rule, False, not_possible))
         else:
             step = apply(kept, grid)
             removals.append(Removal(rule, True, None, step.components, step.voxels))
@@ -222,6 +239,20 @@ def _drop_small_lesions(labels: Labels, grid: Grid) -> _Step:
     becomes = np.zeros(len(lesions.sizes), dtype=np.uint8)
     becomes[lesions.numbers[_dilated(labels[lesions.box] == LIVER_LABEL)]] = LIVER_LABEL
     return lesions.replaced(labels, lesions.sizes < grid.min_lesion_voxels, becomes)
+
+
+def _drop_unlikely_lesions(
+    labels: Labels, grid: Grid, hu: NDArray[np.int16] | None, ring: tuple[int, int]
+) -> _Step:
+    """What lies in the liver becomes liver; what is hardly surrounded by it, background."""
+    tumor = labels == TUMOR_LABEL
+    if hu is None or not tumor.any():
+        return _Step(labels)
+    lesions = _Found.of(tumor, everything(labels))
+    signs = LesionSigns.of(lesions.numbers, labels, hu, len(lesions.sizes) - 1, ring)
+    limits = grid.lesion_limits
+    becomes = np.where(signs.outside(limits), 0, LIVER_LABEL).astype(np.uint8)
+    return lesions.replaced(labels, signs.unlikely(limits), becomes)
 
 
 def _dilated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from highdicom import Volume
 from numpy.typing import NDArray
 
 from service.errors import NoGeometry
-from service.inference.contract import Context, ModelContract
+from service.inference.contract import NO_LIMITS, Context, ModelContract
 from service.inference.postprocess import Grid, Removal, Rules, postprocess
 from service.inference.work import Labelled, Loaded, Progress, Work
 from service.irregular import RegularGrid
@@ -103,7 +103,11 @@ def clean_up(scan: Scan, labelled: Labelled, contract: ModelContract, rules: Rul
     """Apply the rules to the model's labels, and turn them back to the scan's own grid."""
     regular = _regular_grid(scan)
     canonical = to_canonical(scan.volume if regular is None else _empty_volume(regular))
-    labels, removals = postprocess(labelled.labels, _grid(scan, canonical, contract), rules)
+    hu = None
+    if contract.lesion_limits != NO_LIMITS and (labelled.labels == TUMOR_LABEL).any():
+        seen = canonical if regular is None else to_canonical(_regular_volume(scan))
+        hu = np.asarray(seen.volume.array, dtype=np.int16)
+    labels, removals = postprocess(labelled.labels, _grid(scan, canonical, contract), rules, hu)
     notices = [*_field_of_view(scan, canonical, contract)]
     if not labels.any():
         notices.append(Notice("no_liver_found", "The model found no liver in the image."))
@@ -221,6 +225,7 @@ def _grid(scan: Scan, canonical: Canonical, contract: ModelContract) -> Grid:
         spacing_mm=(slice_mm, row_mm, column_mm) if known else None,
         min_lesion_mm3=contract.min_lesion_mm3,
         min_lesion_px=contract.min_lesion_px,
+        lesion_limits=contract.lesion_limits,
     )
 
 

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.inference.contract import Thresholds
+from service.inference.contract import NO_LIMITS, LesionLimits, Thresholds
 from service.inference.postprocess import Grid, Rules, postprocess
+from service.volume import AIR_HU
 from training.data import Case
 from training.evaluation.stack import Stack
 from training.prediction import Prediction, decided
@@ -20,12 +21,23 @@ Labels = NDArray[np.uint8]
 
 
 class Cleaning(BaseModel):
-    """The service's rules, all of them, with the smallest lesion that is kept."""
+    """The service's rules, all of them, with what a lesion must show to be kept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_lesion_mm3: float = Field(0.0, ge=0)
     min_lesion_px: int = Field(0, ge=0, description="where the spacing is not known")
+    lesion_limits: LesionLimits = NO_LIMITS
+
+    def __str__(self) -> str:
+        size = (
+            f"lesions from {self.min_lesion_mm3:g} mm3 ({self.min_lesion_px} voxels where the "
+            "spacing is not known)"
+        )
+        return ", ".join(filter(None, (size, str(self.lesion_limits))))
+
+    def grid(self, spacing_mm: Spacing | None) -> Grid:
+        return Grid(spacing_mm, self.min_lesion_mm3, self.min_lesion_px, self.lesion_limits)
 
 
 class Choice(BaseModel):
@@ -94,6 +106,6 @@ def _part(probability: NDArray[np.uint8]) -> NDArray[np.float32]:
 def clean(labels: Labels, case: Case, space: Space, cleaning: Cleaning) -> Labels:
     """The labels of a case's slices after the service's rules, which see the whole volume."""
     stack = space.stack(case)
-    grid = Grid(space.spacing_mm(case), cleaning.min_lesion_mm3, cleaning.min_lesion_px)
-    cleaned, _ = postprocess(stack.fill(labels), grid, Rules())
+    hu = None if cleaning.lesion_limits == NO_LIMITS else stack.fill(case.hu(), AIR_HU)
+    cleaned, _ = postprocess(stack.fill(labels), cleaning.grid(space.spacing_mm(case)), Rules(), hu)
     return stack.take(cleaned)

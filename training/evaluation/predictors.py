@@ -101,7 +101,9 @@ def _open_onnx(path: Path) -> Opened:
         trained_on=_known(contract),
     )
     cleaning = Cleaning(
-        min_lesion_mm3=contract.min_lesion_mm3, min_lesion_px=contract.min_lesion_px
+        min_lesion_mm3=contract.min_lesion_mm3,
+        min_lesion_px=contract.min_lesion_px,
+        lesion_limits=contract.lesion_limits,
     )
     return Opened(subject, predict, cleaning)
 

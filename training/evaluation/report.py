@@ -168,10 +168,7 @@ def _condition_facts(conditions: Conditions) -> list[tuple[str, str]]:
     )
     rules = "none" if cleaning is None else str(cleaning)
     if isinstance(cleaning, Cleaning):
-        rules = (
-            f"the service's, lesions from {cleaning.min_lesion_mm3:g} mm3 "
-            f"({cleaning.min_lesion_px} voxels where the spacing is not known)"
-        )
+        rules = f"the service's: {cleaning}"
     spacing = conditions.assumed_spacing_mm
     step = conditions.slice_step
     return [

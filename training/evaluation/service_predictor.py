@@ -25,7 +25,12 @@ from training.prediction import Prediction
 TIMEOUT_S = 900.0
 """Longer than the service gives itself for one answer."""
 
-RULES = ("drop_liver_fragments", "drop_distant_tumor", "drop_small_lesions")
+RULES = (
+    "drop_liver_fragments",
+    "drop_distant_tumor",
+    "drop_small_lesions",
+    "drop_unlikely_lesions",
+)
 
 
 class ServiceRefused(ValueError):
