@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 from benchmarks.load import running_service
+from service.api.parameters import SegmentParameters
 from service.errors import ServiceError
 from service.notices import NOTICES
 from service.settings import Settings
@@ -46,6 +47,14 @@ def test_every_code_is_documented() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (.*) \|$", errors, re.MULTILINE)
     assert {row[0]: (int(row[1]), row[2]) for row in rows} == codes(ServiceError)
     assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", warnings, re.MULTILINE)) == NOTICES
+
+
+def test_every_parameter_is_documented() -> None:
+    """Those of a request, each in a row of docs/api.md, and no row for what is none."""
+    table = API.split("**Parameters**")[1].split("\n\n")[1]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`(\w+)", row)]
+    assert sorted(names) == sorted(SegmentParameters.model_fields)
 
 
 def test_links_lead_somewhere() -> None:

@@ -131,9 +131,10 @@ def draw_crop(
         inside = np.flatnonzero(labels == rarest)
         some = inside[rng.integers(len(inside), size=_TRIES)]
         moved = warp.moved(np.stack(np.unravel_index(some, labels.shape), axis=-1))
-        on_grid = (moved + 0.5 - np.array(labels.shape) / 2) * (grid / max(labels.shape)) + grid / 2
-        in_view = on_grid[((on_grid >= 0) & (on_grid < grid)).all(axis=-1)]
+        shape = np.array(labels.shape)
+        in_view = moved[((moved >= -0.5) & (moved < shape - 0.5)).all(axis=-1)]
         if len(in_view):
-            centre = in_view[0].astype(int) + rng.integers(-side // 4, side // 4, 2)
+            on_grid = (in_view[0] + 0.5 - shape / 2) * (grid / max(labels.shape)) + grid / 2
+            centre = on_grid.astype(int) + rng.integers(-side // 4, side // 4, 2)
     top, left = (int(first) for first in np.clip(centre - side // 2, 0, grid - side))
     return slice(top, top + side), slice(left, left + side)

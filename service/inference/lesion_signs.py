@@ -73,7 +73,7 @@ class LesionSigns:
         margin = ((rows_px, rows_px), (columns_px, columns_px))
         for own, found, image in zip(numbers, labels, hu, strict=True):
             clipped = np.clip(image, *SOFT_TISSUE_HU)
-            organ += np.count_nonzero(found)
+            organ += int(np.count_nonzero(found))
             levels += np.bincount(clipped[found == LIVER_LABEL] - lowest, minlength=len(levels))
             if not own.any():
                 continue

@@ -99,7 +99,7 @@ def postprocess(
         (
             "unlikely_lesions",
             rules.unlikely_lesions,
-            no_limits or (None if hu is not None else "needs the image"),
+            no_limits or ("needs the image" if hu is None and TUMOR_LABEL in labels[box] else None),
             lambda labels, grid: _drop_unlikely_lesions(labels, grid, image, ring),
         ),
     )

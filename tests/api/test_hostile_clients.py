@@ -173,7 +173,7 @@ def test_full_disk(tmp_path: Path) -> None:
 
 PARAMETERS = ("series_instance_uid", "resample", "pixel_spacing_mm", "window_lower_hu",
               "window_upper_hu", "drop_liver_fragments", "drop_distant_tumor",
-              "drop_small_lesions", "include")  # fmt: skip
+              "drop_small_lesions", "drop_unlikely_lesions", "include")  # fmt: skip
 
 
 def test_every_parameter_is_tried(tmp_path: Path) -> None:

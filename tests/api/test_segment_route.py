@@ -22,6 +22,7 @@ from pydicom.uid import MRImageStorage
 
 from service.api.app import create_app
 from service.errors import InvalidModel
+from service.inference.contract import LesionLimits
 from service.phantom import Phantom
 from service.phantom_files import PHANTOM_NAME, nifti_bytes
 from service.settings import Settings
@@ -148,11 +149,42 @@ def test_window_of_the_request(client: TestClient) -> None:
 
 def test_rules_can_be_switched_off(client: TestClient, study: bytes) -> None:
     """Every rule says what it did, or that the request did not want it."""
-    off = {"drop_liver_fragments": "false", "drop_distant_tumor": 0, "drop_small_lesions": "no"}
+    off = {"drop_liver_fragments": "false", "drop_distant_tumor": 0, "drop_small_lesions": "no",
+           "drop_unlikely_lesions": "off"}  # fmt: skip
     answer = client.post(URL, params=off, content=study, headers=ZIP).json()
-    assert {item["reason"] for item in answer["postprocessing"]} == {"switched off by the request"}
+    assert [item["reason"] for item in answer["postprocessing"]] == [
+        "switched off by the request"
+    ] * 4
     answer = client.post(URL, content=study, headers=ZIP).json()
-    assert all(item["applied"] for item in answer["postprocessing"])
+    assert {item["rule"]: item["reason"] for item in answer["postprocessing"]} == {
+        "liver_fragments": None,
+        "distant_tumor": None,
+        "small_lesions": None,
+        "unlikely_lesions": "the model sets no limits",
+    }
+
+
+def test_unlikely_lesions(tmp_path: Path, study: bytes) -> None:
+    """What the model's limits drop, of a series and of an image, a request can keep, in the query
+    and in the form; both times the answer says so.
+    """
+    limited = make_contract(lesion_limits=LesionLimits(fluid_hu=60))
+    with running(tmp_path, FakeSegmenter(by_threshold, limited)) as client:
+        for upload in (study, slice_png()):
+            files = {"files": ("any name", upload)}
+            cleaned = client.post(URL, files=files).json()
+            assert cleaned["findings"]["lesions"] == []
+            *_, removal = cleaned["postprocessing"]
+            assert (removal["rule"], removal["applied"]) == ("unlikely_lesions", True)
+            assert removal["components"] > 0
+            for where in ("params", "data"):
+                response = client.post(
+                    URL, files=files, **{where: {"drop_unlikely_lesions": "false"}}
+                )
+                kept = response.json()
+                assert len(kept["findings"]["lesions"]) == removal["components"]
+                assert kept["findings"]["tumor"]["voxels"] == removal["voxels"]
+                assert kept["postprocessing"][-1]["reason"] == "switched off by the request"
 
 
 def test_dicom_answer(client: TestClient, study: bytes) -> None:
@@ -243,6 +275,7 @@ def test_refusals_of_the_request(client: TestClient, study: bytes) -> None:
         {"window_lower_hu": "10", "window_upper_hu": "10"},
         {"series_instance_uid": "not a uid"},
         {"drop_small_lesions": "maybe"},
+        {"drop_unlikely_lesions": "maybe"},
     ):
         refused(
             client.post(URL, params=query, content=study, headers=ZIP), 400, "invalid_parameter"
@@ -298,6 +331,16 @@ def test_models_and_health(client: TestClient) -> None:
     assert [item["name"] for item in client.get("/v1/models").json()["models"]] == ["fake"]
     card = client.get("/v1/models/fake").json()
     assert card["contract"] == json.loads(make_contract().model_dump_json())
+    none = {"surrounded": 0, "fluid_hu": None, "contrast_hu": 0}
+    assert card["contract"]["lesion_limits"] == none
+
+
+def test_a_models_limits_are_told(tmp_path: Path) -> None:
+    """What its card says of lesions is what its contract asks of them."""
+    limits = {"surrounded": 0.4, "fluid_hu": 25.0, "contrast_hu": 8.0}
+    limited = make_contract(lesion_limits=limits)
+    with running(tmp_path, FakeSegmenter(by_threshold, limited)) as client:
+        assert client.get("/v1/models/fake").json()["contract"]["lesion_limits"] == limits
 
 
 def test_bad_model_is_live_and_never_ready(settings: Settings, study: bytes) -> None:

@@ -12,7 +12,7 @@ from export.measure import CaseDice, DiceReport
 from export.onnx_graph import contract_of
 from export.record import ExportRecord
 from export.trained import Trained
-from service.inference.contract import ModelContract, SelfTest
+from service.inference.contract import LesionLimits, ModelContract, SelfTest
 
 RECORD = {
     "network": {
@@ -79,6 +79,29 @@ def test_every_figure_has_its_place(contract: ModelContract) -> None:
         assert line in lines
     assert "to within 3.0e-05 on 4321 pixels" in " ".join(lines)
     assert "7 labels differ" in " ".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked"),
+    [
+        ({}, None),
+        ({"surrounded": 0.4}, "40% of what is around it is liver"),
+        ({"fluid_hu": 0}, "no fluid under 0 HU"),
+        ({"contrast_hu": 12.5}, "12.5 HU from the liver around it"),
+        (
+            {"surrounded": 0.3, "fluid_hu": 9, "contrast_hu": 8},
+            "30% of what is around it is liver, no fluid under 9 HU, 8 HU from the liver around it",
+        ),
+    ],
+)
+def test_what_is_asked_of_a_lesion(
+    contract: ModelContract, limits: dict[str, float], asked: str | None
+) -> None:
+    """A row for all limits that there are, and none without any."""
+    limited = contract.model_copy(update={"lesion_limits": LesionLimits(**limits)})
+    lines = card(limited, ExportRecord.model_validate_json(json.dumps(RECORD))).splitlines()
+    rows = [line for line in lines if line.startswith("| Asked of a lesion")]
+    assert rows == ([] if asked is None else [f"| Asked of a lesion | {asked} |"])
 
 
 def test_the_card_in_the_repository_is_of_the_file_beside_it() -> None:

@@ -10,7 +10,7 @@ from conftest import ROOT
 from export.fields import ContractFields
 from export.measure import CaseDice, DiceReport
 from export.trained import Trained
-from service.inference.contract import SelfTest
+from service.inference.contract import NO_LIMITS, LesionLimits, SelfTest
 from service.volume import HounsfieldWindow
 
 CONTRACTS = sorted((ROOT / "export/contracts").glob("*.toml"))
@@ -41,3 +41,18 @@ def test_limits_follow_from_the_runs_configuration(
         "CT values outside -100 to 400 HU cannot be told apart.",
         *alone,
     ]
+
+
+def test_limits_of_lesions(fields: ContractFields, trained: Trained, tmp_path: Path) -> None:
+    """A file may set them, and a contract is made with them; none of them are needed."""
+    assert fields.lesion_limits == NO_LIMITS
+    path = tmp_path / "fields.toml"
+    text = (ROOT / "export/contracts/phantom.toml").read_text()
+    path.write_text(text + "\n[lesion_limits]\nsurrounded = 0.4\nfluid_hu = 25\n")
+    validation = DiceReport((CaseDice("volume-001", 0.9, 0.5),)).validation("by hand")
+    expected = SelfTest(seed=7, size=64, slices=2, liver_voxels=9, tumor_voxels=1, tolerance=0.05)
+    contract = ContractFields.read(path).contract(trained, validation, expected, "int8")
+    assert contract.lesion_limits == LesionLimits(surrounded=0.4, fluid_hu=25, contrast_hu=0)
+    path.write_text(text + "\n[lesion_limits]\nsurrounded = 40\n")
+    with pytest.raises(ValueError, match=r"lesion_limits\.surrounded"):
+        ContractFields.read(path)

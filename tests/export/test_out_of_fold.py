@@ -13,7 +13,7 @@ from labelled_cases import make_case, said
 from export.fields import ContractFields
 from export.out_of_fold import read_report, validation_of
 from export.trained import NotExportable, Trained
-from service.inference.contract import Thresholds
+from service.inference.contract import NO_LIMITS, LesionLimits, Thresholds
 from training.data import Case, Dataset
 from training.evaluation.decision import Cleaning
 from training.evaluation.evaluate import evaluate
@@ -37,6 +37,7 @@ def labelled(*names: str) -> Iterable[tuple[Case, Prediction]]:
 
 
 NAMES = ("volume-001", "volume-002")
+LIMITS = LesionLimits(surrounded=0.3, fluid_hu=20)
 
 
 @pytest.fixture
@@ -80,7 +81,12 @@ def test_the_decision_is_the_reports(
     tmp_path: Path, trained: Trained, fields: ContractFields
 ) -> None:
     """A contract never quotes figures of other thresholds than its own."""
-    chosen, cleaning = Thresholds(liver=0.4, tumor=0.3), {"min_lesion_mm3": 7, "min_lesion_px": 3}
+    chosen = Thresholds(liver=0.4, tumor=0.3)
+    cleaning = {
+        "min_lesion_mm3": 7,
+        "min_lesion_px": 3,
+        "lesion_limits": {"surrounded": 0.4, "fluid_hu": 25, "contrast_hu": 8},
+    }
     conditions = {
         "thresholds": chosen.model_dump(),
         "cleaning": cleaning,
@@ -93,23 +99,35 @@ def test_the_decision_is_the_reports(
     }
     read_back = read(tmp_path, trained, conditions=conditions)
     method = validation_of(read_back).method
-    assert "lesions from 7 mm3, or 3 pixels" in method
+    assert (
+        "with the service's post-processing (lesions from 7 mm3 (3 voxels where the spacing is not "
+        "known), 40% of what is around it is liver, no fluid under 25 HU, 8 HU from the liver "
+        "around it), for which"
+    ) in method
     assert "a spacing of 2 x 0.75 x 0.75 mm was assumed" in method
     assert "chosen on the same predictions" in method
     assert "those of other patients would choose: 0.2500" in method
     decided = fields.decided_as(read_back.conditions)
     assert decided.thresholds == chosen
     assert (decided.min_lesion_mm3, decided.min_lesion_px) == (7, 3)
+    assert decided.lesion_limits == LesionLimits(surrounded=0.4, fluid_hu=25, contrast_hu=8)
     assert Cleaning.model_validate(cleaning) == read_back.conditions.cleaning
 
 
 def test_a_report_without_thresholds_was_decided_at_even_odds(fields: ContractFields) -> None:
     """So the file's thresholds do not come into a contract beside its figures; its smallest lesion
-    does, since the figures are of no post-processing.
+    and its limits do, since the figures are of no post-processing.
     """
-    typed = fields.model_copy(update={"thresholds": Thresholds(liver=0.7, tumor=0.2)})
+    changes = {"thresholds": Thresholds(liver=0.7, tumor=0.2), "lesion_limits": LIMITS}
+    typed = fields.model_copy(update=changes)
     decided = typed.decided_as(Conditions())
     assert decided == typed.model_copy(update={"thresholds": Thresholds(liver=0.5, tumor=0.5)})
+
+
+def test_a_report_without_limits_leaves_none(fields: ContractFields) -> None:
+    """The file's would drop lesions that the figures count."""
+    typed = fields.model_copy(update={"lesion_limits": LIMITS})
+    assert typed.decided_as(Conditions(cleaning=Cleaning())).lesion_limits == NO_LIMITS
 
 
 @pytest.mark.parametrize("recipe", [None, "0" * 64])

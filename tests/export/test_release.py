@@ -23,7 +23,7 @@ from export.record import DiceRecord, ExportRecord
 from export.release import release
 from export.runners import onnx_runner
 from export.trained import NotExportable, Trained
-from service.inference.contract import ModelContract, Thresholds
+from service.inference.contract import LesionLimits, ModelContract, Thresholds
 from service.inference.session import ModelSession
 from training.config import TrainingConfig
 from training.data import Dataset, LabelledSlice
@@ -113,13 +113,17 @@ def test_the_card_tells_of_the_runs_own_data(out: Path) -> None:
     assert "LiTS" not in card
 
 
+LIMITS = LesionLimits(surrounded=0.3, contrast_hu=8)
+
+
 def out_of_fold_report(trained: Trained, data: Dataset) -> Evaluation:
     """Of a model that knows every label, decided by thresholds of its own."""
     subject = Subject(
         name="tiny", kind="out_of_fold", configuration=trained.config.model_dump(mode="json")
     )
     conditions = Conditions(
-        thresholds=Thresholds(tumor=0.25), cleaning=Cleaning(min_lesion_mm3=3, min_lesion_px=2)
+        thresholds=Thresholds(tumor=0.25),
+        cleaning=Cleaning(min_lesion_mm3=3, min_lesion_px=2, lesion_limits=LIMITS),
     )
     return evaluate([(case, said(case.labels())) for case in data.cases], subject, conditions)
 
@@ -143,6 +147,8 @@ def test_with_a_report_the_contract_quotes_it(
     written = contract_of(onnx.load(out / "model.int8.onnx"))
     assert (written.validation.cases, written.validation.liver_dice_per_case) == (3, 1.0)
     assert (written.thresholds.tumor, written.min_lesion_px) == (0.25, 2)
+    assert written.lesion_limits == LIMITS
+    assert f"| Asked of a lesion | {LIMITS} |" in (out / "card.md").read_text().splitlines()
     record = ExportRecord.model_validate_json((out / "export.json").read_text())
     assert not record.rounding.held_out
     assert record.rounding.cases == 3

@@ -1,11 +1,16 @@
 """What each rule removes, and what it leaves."""
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from service.inference.contract import LesionLimits
 from service.inference.postprocess import Grid, Removal, Rules, postprocess
 
 GRID = Grid(spacing_mm=(2.0, 1.0, 1.0), min_lesion_mm3=30, min_lesion_px=10)
 UNKNOWN = Grid(spacing_mm=None, min_lesion_mm3=30, min_lesion_px=10)
+LIMITS = LesionLimits(surrounded=0.5, fluid_hu=20, contrast_hu=10)
 
 
 def liver_with(*changes: tuple[tuple[slice, ...], int]) -> np.ndarray:
@@ -126,15 +131,119 @@ def test_four_slices_are_no_volume() -> None:
 def test_switched_off_rules_say_so() -> None:
     """Nothing is removed, and the result says that the request wanted it so."""
     labels = liver_with((box((2, 4), (50, 55), (50, 55)), 2), (box((4, 5), (10, 11), (10, 11)), 2))
-    off = Rules(liver_fragments=False, distant_tumor=False, small_lesions=False)
-    cleaned, removals = postprocess(labels, GRID, off)
-    assert np.array_equal(cleaned, labels)
-    assert {removal.reason for removal in removals} == {"switched off by the request"}
+    off = Rules(False, False, False, False)
+    limited = replace(GRID, lesion_limits=LIMITS)
+    for grid, hu in ((GRID, None), (limited, None), (limited, np.zeros(labels.shape, np.int16))):
+        cleaned, removals = postprocess(labels, grid, off, hu)
+        assert np.array_equal(cleaned, labels)
+        assert [removal.reason for removal in removals] == ["switched off by the request"] * 4
 
 
 def test_empty_labels() -> None:
     """Nothing found stays nothing."""
     empty = np.zeros((8, 10, 10), dtype=np.uint8)
-    cleaned, removals = postprocess(empty, GRID, Rules())
-    assert not cleaned.any()
-    assert all(removal.voxels == 0 for removal in removals)
+    for grid, hu in ((GRID, None), (replace(GRID, lesion_limits=LIMITS), empty.astype(np.int16))):
+        cleaned, removals = postprocess(empty, grid, Rules(), hu)
+        assert not cleaned.any()
+        assert all(removal.voxels == 0 for removal in removals)
+
+
+INSIDE = box((3, 6), (12, 18), (12, 18))
+BESIDE = box((3, 6), (12, 18), (35, 41))
+"""In the liver, and at its edge, outside: 108 voxels each, 216 mm3, 2 % of the organ."""
+
+
+def drawn_hu(labels: np.ndarray, lesions: int) -> np.ndarray:
+    """Liver of 100 HU, lesions of as many as is said."""
+    return np.array([-50, 100, lesions], dtype=np.int16)[labels]
+
+
+@pytest.mark.parametrize(
+    ("limits", "hu", "inside", "beside"),
+    [
+        (LesionLimits(surrounded=0.5), 60, 2, 0),  # liver is on one of its four sides
+        (LesionLimits(surrounded=0.1), 60, 2, 2),
+        (LesionLimits(fluid_hu=20), 10, 1, 1),
+        (LesionLimits(fluid_hu=20), 60, 2, 2),
+        (LesionLimits(contrast_hu=10), 95, 1, 1),
+        (LesionLimits(contrast_hu=10), 60, 2, 2),
+        (LIMITS, 10, 1, 0),
+        (LIMITS, 60, 2, 0),
+    ],
+)
+def test_unlikely_lesions_become_what_they_lie_in(
+    limits: LesionLimits, hu: int, inside: int, beside: int
+) -> None:
+    """Liver; or background, if what is hardly surrounded by liver goes for that. Others stay, and
+    all that was given stays as it is.
+    """
+    labels = liver_with((INSIDE, 2), (BESIDE, 2))
+    image = drawn_hu(labels, hu)
+    given_labels, given_image = labels.copy(), image.copy()
+    cleaned, removals = postprocess(labels, replace(GRID, lesion_limits=limits), Rules(), image)
+    assert np.array_equal(cleaned, liver_with((INSIDE, inside), (BESIDE, beside)))
+    gone = (inside != 2) + (beside != 2)
+    assert [removal.components for removal in removals] == [0, 0, 0, gone]
+    assert removals[3] == Removal("unlikely_lesions", True, None, gone, 108 * gone)
+    assert np.array_equal(labels, given_labels)
+    assert np.array_equal(image, given_image)
+
+
+def test_what_unlikely_lesions_need() -> None:
+    """Limits, which not every model sets, and the image where there is a lesion."""
+    labels = liver_with((INSIDE, 2))
+    image, limited = drawn_hu(labels, 100), replace(GRID, lesion_limits=LIMITS)
+    for grid, hu, reason in (
+        (GRID, image, "the model sets no limits"),
+        (GRID, None, "the model sets no limits"),
+        (limited, None, "needs the image"),
+    ):
+        cleaned, removals = postprocess(labels, grid, Rules(), hu)
+        assert np.array_equal(cleaned, labels)
+        assert removals[3] == Removal("unlikely_lesions", False, reason)
+    assert postprocess(labels, limited, Rules(), image)[1][3].components == 1
+    assert postprocess(liver_with(), limited, Rules())[1][3] == Removal("unlikely_lesions", True)
+
+
+def test_unlikely_lesions_of_a_single_image() -> None:
+    """Neither slices nor a spacing are needed."""
+    labels = liver_with((INSIDE, 2))[4:5]
+    grid = replace(UNKNOWN, lesion_limits=LIMITS)
+    cleaned, removals = postprocess(labels, grid, Rules(), drawn_hu(labels, 100))
+    assert np.array_equal(cleaned, liver_with()[4:5])
+    assert [removal.applied for removal in removals] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "columns", "kept"),
+    [
+        ((2.0, 2.0, 2.0), 60, True),
+        ((2.0, 3.0, 3.0), 60, False),
+        (None, 149, False),
+        (None, 151, True),
+    ],
+)
+def test_ring_is_of_the_whole_slice(
+    spacing_mm: tuple[float, float, float] | None, columns: int, kept: bool
+) -> None:
+    """A lesion in a hole that is a pixel wider on each side: a ring of one pixel sees no liver, of
+    two it does. Unknown, it follows from the slice's longer side, not from that of the labels.
+    """
+    labels = np.zeros((1, 20, columns), dtype=np.uint8)
+    labels[:, :, 5:25], labels[:, 8:13, 9:13], labels[:, 9:12, 10:12] = 1, 0, 2
+    grid = Grid(spacing_mm, 0, 0, LesionLimits(surrounded=0.1))
+    cleaned, _ = postprocess(labels, grid, Rules(), np.zeros(labels.shape, np.int16))
+    assert (cleaned == 2).any() == kept
+
+
+def test_unlikely_lesions_are_judged_after_the_other_rules() -> None:
+    """Specks around it are liver by then, and count once."""
+    labels = liver_with((INSIDE, 2))
+    labels[4, 10:20:2, 10], labels[4, 10:20:2, 19] = 2, 2
+    specks = int((labels == 2).sum()) - 108
+    grid = replace(GRID, lesion_limits=LesionLimits(surrounded=1, contrast_hu=10))
+    cleaned, removals = postprocess(labels, grid, Rules(), drawn_hu(labels, 60))
+    assert np.array_equal(cleaned, liver_with((INSIDE, 2)))
+    assert [(removal.components, removal.voxels) for removal in removals] == [
+        (0, 0), (0, 0), (specks, specks), (0, 0),
+    ]  # fmt: skip

@@ -1,5 +1,7 @@
 """The rules work on crops; what they give is what the plain rules give on everything."""
 
+from functools import partial
+
 import cc3d
 import cv2
 import edt
@@ -8,16 +10,24 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from service.inference.contract import LesionLimits
+from service.inference.lesion_signs import LesionSigns, ring_px
 from service.inference.postprocess import Grid, Removal, Rules, components, postprocess
 
 SPACINGS_MM = ((2.5, 1.0, 1.0), (5.0, 0.7, 0.7), (1.0, 1.0, 1.0), (0.5, 5.0, 2.0), (3.0, 0.8, 0.9))
 """Some of them put voxels at 5 mm exactly, where the rule's bound lies."""
 
 
-def plain(labels: np.ndarray, grid: Grid) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """The three rules over the whole array, with (components, voxels) that each removed."""
+LIMITS = LesionLimits(surrounded=0.4, fluid_hu=30, contrast_hu=15)
+
+
+def plain(
+    labels: np.ndarray, grid: Grid, hu: np.ndarray
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """The four rules over the whole array, with (components, voxels) that each removed."""
     counts = []
-    for rule in (plain_fragments, plain_distant, plain_small):
+    unlikely = partial(plain_unlikely, hu=hu)
+    for rule in (plain_fragments, plain_distant, plain_small, unlikely):
         cleaned, components = rule(labels, grid)
         counts.append((components, int((cleaned != labels).sum())))
         labels = cleaned
@@ -61,6 +71,18 @@ def plain_small(labels: np.ndarray, grid: Grid) -> tuple[np.ndarray, int]:
     return np.where(dropped[numbers], becomes, labels), int(dropped.sum())
 
 
+def plain_unlikely(labels: np.ndarray, grid: Grid, hu: np.ndarray) -> tuple[np.ndarray, int]:
+    numbers, sizes = found(labels == 2)
+    width = ring_px(labels.shape, grid.spacing_mm)
+    signs = LesionSigns.of(numbers, labels, hu, len(sizes) - 1, width)
+    outside = (signs.surrounded < 0.4) & (signs.part < 0.1)
+    fluid = (signs.mean_hu < 30) & (signs.liver_hu - signs.mean_hu > 40) & (signs.part < 0.1)
+    dropped = outside | fluid | (signs.contrast_hu < 15)
+    dropped[0] = False
+    becomes = np.where(outside, 0, 1).astype(np.uint8)[numbers]
+    return np.where(dropped[numbers], becomes, labels), int(dropped.sum())
+
+
 def filled(mask: np.ndarray) -> np.ndarray:
     planes = np.zeros(mask.shape, dtype=np.uint8)
     for plane, target in zip(mask.astype(np.uint8), planes, strict=True):
@@ -82,6 +104,14 @@ def drawn(seed: int, shape: tuple[int, int, int], bodies: int, specks: int) -> n
     return labels
 
 
+def drawn_hu(seed: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """Cubes of four voxels, each of one value: means of lesions differ, some from the liver's."""
+    cubes = np.random.default_rng(seed).integers(-60, 180, [-(-length // 4) for length in shape])
+    for axis in range(3):
+        cubes = cubes.repeat(4, axis)
+    return cubes[tuple(slice(length) for length in shape)].astype(np.int16)
+
+
 @given(
     seed=st.integers(0, 2**32),
     shape=st.tuples(st.integers(5, 16), st.integers(1, 48), st.integers(1, 48)),
@@ -100,10 +130,11 @@ def test_crops_change_nothing(
 ) -> None:
     """Labels and counts are those of the plain rules over the whole array."""
     labels = drawn(seed, shape, bodies, specks)
+    hu = drawn_hu(seed, shape)
     given_labels = labels.copy()
-    grid = Grid(spacing_mm, min_lesion_mm3=30, min_lesion_px=10)
-    cleaned, removals = postprocess(labels, grid, Rules())
-    expected, counts = plain(labels, grid)
+    grid = Grid(spacing_mm, min_lesion_mm3=30, min_lesion_px=10, lesion_limits=LIMITS)
+    cleaned, removals = postprocess(labels, grid, Rules(), hu)
+    expected, counts = plain(labels, grid, hu)
     assert np.array_equal(cleaned, expected)
     assert [(removal.components, removal.voxels) for removal in removals] == counts
     assert np.array_equal(labels, given_labels)

@@ -5,9 +5,10 @@ import pytest
 from fakes import FakeSegmenter, by_threshold, make_contract, middle_of_context, right_half
 from highdicom import Volume
 
-from service.inference.contract import FieldOfView
-from service.inference.postprocess import Rules
+from service.inference.contract import FieldOfView, LesionLimits
+from service.inference.postprocess import Removal, Rules
 from service.inference.segment import segment
+from service.irregular import Irregular
 from service.volume import Scan, SourceReference
 
 OFF = Rules(liver_fragments=False, distant_tumor=False, small_lesions=False)
@@ -90,3 +91,82 @@ def test_no_liver_is_an_answer(clean_volume: Volume) -> None:
     found = segment(scan_of(clean_volume), FakeSegmenter(lambda hu: np.zeros(hu.shape)), OFF)
     assert not found.labels.array.any()
     assert [notice.code for notice in found.notices] == ["no_liver_found"]
+
+
+LIVER = np.s_[3:21, 6:36, 4:30]
+SOLID, FLUID = np.s_[6:10, 12:18, 8:15], np.s_[13:18, 24:29, 17:25]
+LIMITED = make_contract(lesion_limits=LesionLimits(fluid_hu=20))
+
+
+def with_fluid() -> Volume:
+    """A liver of 108 HU in fat, with a lesion of 52 HU and one of 5 HU, 2 x 1.5 x 1.5 mm."""
+    hu = np.full((24, 44, 40), -100, dtype=np.int16)
+    hu[LIVER], hu[SOLID], hu[FLUID] = 108, 52, 5
+    affine = np.diag([0.0, 0, 0, 1])
+    affine[2, 0], affine[1, 1], affine[0, 2] = 2, 1.5, 1.5
+    return Volume(hu, affine, "PATIENT")
+
+
+def all_found(hu: np.ndarray) -> np.ndarray:
+    """The liver and both lesions."""
+    return np.where((hu == 52) | (hu == 5), 2, np.where(hu == 108, 1, 0))
+
+
+def expected(volume: Volume) -> np.ndarray:
+    """The fluid is liver."""
+    hu = np.asarray(volume.array)
+    return np.where(hu == 5, 1, all_found(hu))
+
+
+@pytest.mark.parametrize("orientation", ["HPL", "FAR", "LFP", "PRF"])
+def test_fluid_is_no_lesion(orientation: str) -> None:
+    """However the patient lies in the file, the rule sees each lesion's own Hounsfield units."""
+    volume = with_fluid().to_patient_orientation(orientation)
+    segmenter = FakeSegmenter(all_found, LIMITED)
+    found = segment(scan_of(volume), segmenter, Rules())
+    assert np.array_equal(found.labels.array, expected(volume))
+    assert found.removals[3] == Removal("unlikely_lesions", True, None, 1, 5 * 5 * 8)
+    kept = segment(scan_of(volume), segmenter, Rules(unlikely_lesions=False))
+    assert np.array_equal(kept.labels.array, all_found(np.asarray(volume.array)))
+    assert kept.removals[3] == Removal("unlikely_lesions", False, "switched off by the request")
+
+
+@pytest.mark.parametrize("orientation", ["HPL", "HAR"])
+def test_fluid_of_an_irregular_scan(orientation: str) -> None:
+    """The rule sees the regular grid that the model saw: without two of its slices, and with others
+    shifted, the scan has fewer slices, rows and columns than that.
+    """
+    whole = with_fluid().to_patient_orientation(orientation)
+    sources = np.delete(np.arange(24), [11, 12])
+    volume = Volume(np.asarray(whole.array)[sources], whole.affine, "PATIENT")
+    positions = np.array(
+        [whole.map_indices_to_reference(np.array([[n, 0, 0]]))[0] for n in sources]
+    )
+    positions[:5] += 2 * whole.affine[:3, 1] + whole.affine[:3, 2]
+    irregular = Irregular(positions, whole.affine)
+    assert irregular.grid((44, 40)).shape == (24, 46, 41)
+    scan = Scan(volume, scan_of(whole).source, irregular=irregular)
+    segmenter = FakeSegmenter(all_found, LIMITED)
+    found = segment(scan, segmenter, Rules())
+    assert np.array_equal(found.labels.array, expected(volume))
+    assert found.removals[3] == Removal("unlikely_lesions", True, None, 1, 5 * 5 * 8)
+    kept = segment(scan, segmenter, Rules(unlikely_lesions=False))
+    assert np.array_equal(kept.labels.array, all_found(np.asarray(volume.array)))
+
+
+def test_limits_of_images() -> None:
+    """Slices of unknown spacing, and one alone."""
+    hu = np.asarray(with_fluid().array)
+    for stack in (hu, hu[14:15]):
+        volume = Volume(stack, np.diag([1.0, 1, 1, 1])[[2, 1, 0, 3]], "PATIENT")
+        scan = Scan(volume, SourceReference("png", None, None))
+        found = segment(scan, FakeSegmenter(all_found, LIMITED), Rules())
+        assert np.array_equal(found.labels.array, expected(volume))
+
+
+def test_without_tumour_there_is_nothing_to_drop() -> None:
+    """The rule says so: it needs the image only where there is a lesion."""
+    healthy = FakeSegmenter(lambda hu: (all_found(hu) > 0).astype(np.uint8), LIMITED)
+    found = segment(scan_of(with_fluid()), healthy, Rules())
+    assert (np.asarray(found.labels.array) == (np.asarray(with_fluid().array) > 0)).all()
+    assert found.removals[3] == Removal("unlikely_lesions", True, None)

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from service.phantom import Phantom
-from training.augment import Warp, change_intensity, draw_crop
+from training.augment import Warp, _bend_weights, change_intensity, draw_crop
 from training.config import AugmentConfig, SyntheticLesionConfig, SyntheticVeinConfig
 from training.drawn_livers import change_lesion_contrast, draw_lesions, shift_organ
 from training.drawn_veins import draw_veins
+from training.grid import to_grid
 
 EVERYTHING = AugmentConfig(
     rotation_deg=30, scale=(0.6, 1.6), flip_left_right=0.5, flip_front_back=0.5, elastic=0.02
@@ -46,6 +47,67 @@ def test_flips_turn_the_slice_over() -> None:
         assert np.abs(warp.apply(image) - expected).max() < 0.05
 
 
+@pytest.mark.parametrize("shape", [(128, 128), (70, 131)])
+def test_a_part_of_a_warp_is_cut_out_of_the_whole(shape: tuple[int, int]) -> None:
+    """With rotation, zoom, flips and bend, in the middle and at every edge."""
+    image = np.random.default_rng(0).random((*shape, 2), dtype=np.float32)
+    rows, columns = shape
+    for seed in range(8):
+        warp = Warp.draw(np.random.default_rng(seed), shape, EVERYTHING)
+        whole = warp.apply(image)
+        for part in (
+            (slice(5, 40), slice(11, 63)),
+            (slice(0, 33), slice(columns - 20, columns)),
+            (slice(rows - 7, rows), slice(0, columns)),
+            (slice(rows // 2, rows // 2 + 1), slice(9, 10)),
+        ):
+            found = warp.apply(image, part)
+            assert found.shape == whole[part].shape
+            # OpenCV places to 1/32 pixel; a sum rounded otherwise may be one such step away.
+            assert np.abs(found - whole[part]).max() < 2 / 32
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (40, 96), (300, 7)])
+def test_bend_is_smooth_between_its_nodes(shape: tuple[int, int]) -> None:
+    """The same as OpenCV's cubic resampling of the coarse grid, in float32."""
+    nodes = np.random.default_rng(0).normal(0, 5, (5, 5)).astype(np.float32)
+    by_row, by_column = (_bend_weights(size) for size in shape)
+    expected = cv2.resize(nodes, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    assert np.abs(by_row @ nodes @ by_column.T - expected).max() < 1e-4
+
+
+def test_bend_is_added_to_where_a_pixel_comes_from() -> None:
+    """Of a ramp that shows its own x and y; the first nodes are x, the second y."""
+    rows, columns = 60, 90
+    ramp = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).astype(np.float32)
+    bend = np.random.default_rng(0).normal(0, 2, (2, 5, 5)).astype(np.float32)
+    found = Warp((rows, columns), np.eye(2, 3), bend).apply(ramp)
+    wanted = [cv2.resize(one, (columns, rows), interpolation=cv2.INTER_CUBIC) for one in bend]
+    inner = (slice(12, -12), slice(12, -12))  # nothing comes in from outside
+    moved = (found - ramp)[inner] - np.stack(wanted, axis=-1)[inner]
+    assert np.abs(moved).max() <= 1 / 32  # OpenCV places to this
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (80, 120)])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_point_moves_with_the_slice(shape: tuple[int, int], seed: int) -> None:
+    """The middle of a warped disc is where its own middle is said to come to lie."""
+    still_bend = EVERYTHING.model_copy(update={"elastic": 0.0})
+    warp = Warp.draw(np.random.default_rng(seed), shape, still_bend)
+    points = np.array([(30, 48), (52, 60), (44, 90)])
+    seen = 0
+    for point, moved in zip(points, warp.moved(points), strict=True):
+        disc = np.zeros(shape, np.float32)
+        cv2.circle(disc, (int(point[1]), int(point[0])), 3, 1.0, cv2.FILLED)
+        if (moved < 8).any() or (moved > np.array(shape) - 8).any():
+            continue  # cut off by the edge
+        warped = warp.apply(disc[..., None])[..., 0]
+        middle = (np.indices(shape) * warped).sum(axis=(1, 2)) / warped.sum()
+        assert np.abs(middle - moved).max() < 0.25  # a quarter of a pixel
+        seen += 1
+    assert seen
+
+
 def test_intensity_stays_in_the_window() -> None:
     """Whatever is drawn, values stay between the window's ends and change."""
     config = AugmentConfig(coarse=3, coarse_probability=1, blur_probability=1)
@@ -67,6 +129,73 @@ def test_crops_stay_inside() -> None:
         rows, columns = draw_crop(rng, labels, still, 64, side)
         assert (rows.start, columns.start) == (0, 0)
         assert (rows.stop, columns.stop) == (side, side)
+
+
+@pytest.mark.parametrize(
+    ("shape", "grid"), [((128, 128), 128), ((128, 128), 64), ((96, 128), 128), ((128, 80), 64)]
+)
+def test_crops_follow_the_rarest_structure(shape: tuple[int, int], grid: int) -> None:
+    """Wherever rotation, zoom, shift and flips bring one of two lesions, one in the corner of a
+    large liver, the crop shows tumour, if the whole slice does.
+    """
+    labels = np.zeros(shape, np.uint8)
+    labels[4:-4, 4:-4] = 1
+    labels[6:11, 6:11] = labels[-30:-25, -24:-19] = 2
+    config = AugmentConfig(
+        rotation_deg=30, scale=(0.6, 1.6), shift=0.3, flip_left_right=0.5, flip_front_back=0.5
+    )
+    tumor = (labels == 2).astype(np.float32)[..., None]
+    seen = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        warp = Warp.draw(rng, shape, config)
+        crop = draw_crop(rng, labels, warp, grid, grid // 4)
+        on_grid = to_grid(warp.apply(tumor), grid)[..., 0] > 0.5
+        # A few voxels at the edge may be none of those that are tried.
+        if on_grid.sum() * (max(shape) / grid) ** 2 >= 20:
+            seen += 1
+            assert on_grid[crop].any()
+    assert seen > 20
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (64, 128)])
+def test_crops_leave_what_left_the_slice(shape: tuple[int, int]) -> None:
+    """Of two lesions one is moved out at the top: every crop shows the other."""
+    labels = np.zeros(shape, np.uint8)
+    labels[2:7, 20:25] = labels[40:45, 100:105] = 2
+    up = Warp(shape, np.array([(1.0, 0, 0), (0, 1, 20)]), np.zeros((2, 5, 5), np.float32))
+    on_grid = to_grid(up.apply((labels == 2).astype(np.float32)[..., None]), 128)[..., 0] > 0.5
+    assert on_grid.sum() == 25
+    for seed in range(40):
+        assert on_grid[draw_crop(np.random.default_rng(seed), labels, up, 128, 32)].any()
+
+
+def test_a_crop_is_not_always_centred() -> None:
+    """Its lesion lies up to a quarter of its side from the middle, and nowhere always."""
+    labels = np.ones((128, 128), np.uint8)
+    labels[64, 70] = 2
+    still = Warp(labels.shape, np.eye(2, 3), np.zeros((2, 5, 5), np.float32))
+    places = []
+    for seed in range(200):
+        rows, columns = draw_crop(np.random.default_rng(seed), labels, still, 128, 32)
+        places += [64 - rows.start, 70 - columns.start]
+    assert 8 <= min(places) < 11
+    assert 21 < max(places) <= 24
+
+
+def test_a_crop_of_background_lies_anywhere() -> None:
+    """Inside the grid, at its edges and between them."""
+    nothing = np.zeros((96, 128), np.uint8)
+    starts = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        warp = Warp.draw(rng, nothing.shape, EVERYTHING)
+        rows, columns = draw_crop(rng, nothing, warp, 64, 24)
+        assert (rows.stop - rows.start, columns.stop - columns.start) == (24, 24)
+        starts.append((rows.start, columns.start))
+    for axis in zip(*starts, strict=True):
+        assert (min(axis), max(axis)) == (0, 64 - 24)
+        assert len(set(axis)) > 30
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.grid import grid_weights, pixel_weights, to_grid, to_pixels
+from training.grid import GridPart, grid_weights, pixel_weights, to_grid, to_pixels
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,54 @@ def test_every_pixel_is_a_mean_of_cells() -> None:
     """Weights of the way back are 1 in sum, whatever the sizes."""
     for size, side, grid in ((512, 512, 256), (100, 200, 50), (64, 64, 256)):
         assert pixel_weights(size, side, grid).sum(axis=1) == pytest.approx(np.ones(size))
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        (slice(0, 64), slice(0, 64)),
+        (slice(0, 17), slice(40, 64)),
+        (slice(13, 45), slice(20, 52)),
+        (slice(31, 32), slice(63, 64)),
+    ],
+)
+@pytest.mark.parametrize(
+    "shape", [(128, 128), (64, 64), (100, 71), (61, 150), (40, 48), (21, 64), (63, 63)]
+)
+def test_a_part_is_cut_out_of_the_whole(shape: tuple[int, int], cells: tuple[slice, slice]) -> None:
+    """Its cells, made of its own pixels alone, are those of the whole grid."""
+    image = np.random.default_rng(2).random((*shape, 2), dtype=np.float32)
+    part = GridPart.of(shape, 64, cells)
+    found = part.resampled(image[part.pixels])
+    expected = to_grid(image, 64)[cells]
+    assert part.cells == cells
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < 1e-6  # float32 sums in another order
+
+
+def test_a_part_needs_no_more_pixels_than_lie_under_it() -> None:
+    """A cell of two pixels a side takes from four: a triangle that is two cells wide. Where grid
+    and slice are the same, a part is its own pixels.
+    """
+    cells = (slice(10, 20), slice(32, 64))
+    assert GridPart.of((128, 128), 64, cells).pixels == (slice(19, 41), slice(63, 128))
+    same = GridPart.of((64, 64), 64, cells)
+    assert same.pixels == cells
+    image = np.random.default_rng(3).random((10, 32, 2), dtype=np.float32)
+    assert np.array_equal(same.resampled(image), image)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cells"),
+    [((20, 64), (slice(0, 16), slice(8, 40))), ((128, 30), (slice(8, 40), slice(48, 64)))],
+)
+def test_a_part_in_the_padding_is_air(shape: tuple[int, int], cells: tuple[slice, slice]) -> None:
+    """Beside an oblong slice there is nothing to take from; some pixel is named all the same, since
+    OpenCV warps no empty image.
+    """
+    part = GridPart.of(shape, 64, cells)
+    image = np.ones((*shape, 1), dtype=np.float32)
+    assert image[part.pixels].size
+    found = part.resampled(image[part.pixels])
+    assert found.shape == (cells[0].stop - cells[0].start, cells[1].stop - cells[1].start, 1)
+    assert not found.any()

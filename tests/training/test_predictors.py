@@ -27,6 +27,7 @@ from training.evaluation.predictors import NotAModel, open_predictor
 from training.evaluation.results import Conditions
 from training.evaluation.service_predictor import ServiceRefused
 from training.evaluation.speed import slices_per_second
+from training.predict import SLICES_AT_ONCE, NetworkPredictor
 from training.prediction import Prediction
 from training.run_folder import DamagedNetwork
 
@@ -141,6 +142,38 @@ def test_run_is_opened_by_folder_or_file(tmp_path: Path, case: Case) -> None:
     assert np.array_equal(found.labels, by_file.predict(case).labels)
     assert found.organ_probability is not None
     assert 0 < (found.labels == 1).mean() < 1
+
+
+class RecordingNetwork:
+    """Scores a pixel by its grey alone, and keeps how many slices it saw at once."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        self.seen.append(len(images))
+        grey = images[..., :1]
+        return np.concatenate([0.5 + 0 * grey, 4 * grey - 1, 8 * grey - 5], axis=-1)
+
+
+@pytest.mark.parametrize("slices", [1, 5, 8, 9, 11, 16, 23])
+def test_slices_are_said_once_in_batches_of_one_size(slices: int) -> None:
+    """The last batch begins earlier: a backend compiles anew for each size. Each slice is labelled
+    as if it were alone, and those of a short case come in one batch.
+    """
+    hu = np.random.default_rng(slices).integers(-40, 161, (slices, 32, 32, 1)).astype(np.int16)
+    network, alone = RecordingNetwork(), RecordingNetwork()
+    found = NetworkPredictor(network, CONFIG.grid, CONFIG.window)(hu)
+    one_by_one = NetworkPredictor(alone, CONFIG.grid, CONFIG.window)
+    expected = Prediction.joined([one_by_one(plane[None]) for plane in hu])
+    assert set(np.unique(found.labels)) == {0, 1, 2}
+    assert np.array_equal(found.labels, expected.labels)
+    assert np.array_equal(found.tumor_probability, expected.tumor_probability)
+    assert found.organ_probability is not None
+    assert expected.organ_probability is not None
+    assert np.array_equal(found.organ_probability, expected.organ_probability)
+    batches = -(-slices // SLICES_AT_ONCE)
+    assert network.seen == [min(slices, SLICES_AT_ONCE)] * batches
 
 
 def test_run_knows_the_patients_it_learned_from(tmp_path: Path) -> None:
