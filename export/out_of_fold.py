@@ -129,7 +129,7 @@ def _method(report: Evaluation) -> str:
         value = "not known" if worth is None else f"{worth:.4f}"
         cleaned += (
             "; thresholds and what lesions are kept by were chosen on the same predictions (mean "
-            f"tumour Dice of volumes under what those of other patients would choose: {value})"
+            f"tumour Dice of volumes under the limits that those of other patients choose: {value})"
         )
     return (
         "Out of fold: every volume labelled by a network of the same recipe that never saw its "

@@ -53,7 +53,7 @@ def release(
     """Write the three files, contract, card and record into the new folder `out`.
 
     `open_data` is called once the run is known to be good, since it may take minutes. The
-    contract's figures are those of the report, with the thresholds and smallest lesion that they
+    contract's figures are those of the report, with the thresholds and limits that they
     were made with, or else of the cases that the run never saw, with those of `fields`. Raises
     `NotExportable` for what cannot be exported, `DamagedNetwork`, and ParityError where float32
     does not answer as Keras does; `out` is not made then.

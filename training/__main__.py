@@ -29,7 +29,7 @@ AssumeSpacing = Annotated[
     str | None, typer.Option(help="mm between slices, rows, columns where unknown: 2,0.75,0.75")
 ]
 DecisionFile = Annotated[
-    Path | None, typer.Option(help="thresholds and smallest lesion, as `tune` writes them")
+    Path | None, typer.Option(help="thresholds and what lesions are kept by, as `tune` writes them")
 ]
 
 AFTER_THE_EPOCH = "the same command goes on after the last whole epoch"
@@ -196,7 +196,7 @@ def tune(
     assume_spacing: AssumeSpacing = None,
     prepared: Prepared = PREPARED,
 ) -> None:
-    """Choose thresholds and the smallest lesion on out-of-fold predictions."""
+    """Choose thresholds and what lesions are kept by, on out-of-fold predictions."""
     from training.commands import tune_decision
 
     with _plain_errors():

@@ -98,13 +98,13 @@ def tune_decision(
     if not cases:
         raise NotAModel(f"{kept.name}: expected predictions of these cases, found none")
 
-    def twice() -> Iterable[tuple[Case, Prediction]]:
+    def again() -> Iterable[tuple[Case, Prediction]]:
         return ((case, opened.predict(case)) for case in track(cases, description="tuning"))
 
     config = TrainingConfig.model_validate(opened.subject.configuration)
     patients = patients_of(every.cases, config.same_patient)
     out.parent.mkdir(parents=True, exist_ok=True)
-    found = tune(twice, space, patients, config.recipe_sha256)
+    found = tune(again, space, patients, config.recipe_sha256)
     write_whole(out, found.chosen.decision.model_dump_json(indent=1))
     attempts = out.with_name(f"{out.name.removesuffix('.json')}.attempts.json")
     write_whole(attempts, found.model_dump_json(indent=1))

@@ -97,11 +97,11 @@ class LesionLimits(_Frozen):
         """What is asked of a lesion, in words; empty where nothing is."""
         asked = []
         if self.surrounded:
-            asked.append(f"{self.surrounded:.0%} of what is around it is liver")
+            asked.append(f"at least {self.surrounded:.0%} of what is around it liver")
         if self.fluid_hu is not None:
-            asked.append(f"no fluid under {self.fluid_hu:g} HU")
+            asked.append(f"no fluid (a mean under {self.fluid_hu:g} HU in a brighter liver)")
         if self.contrast_hu:
-            asked.append(f"{self.contrast_hu:g} HU from the liver around it")
+            asked.append(f"at least {self.contrast_hu:g} HU from the liver around it")
         return ", ".join(asked)
 
 

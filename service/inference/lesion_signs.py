@@ -4,12 +4,15 @@ A gallbladder or a loop of bowel is not surrounded by liver; a cyst holds fluid;
 liver does not differ from what is around it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.boxes import box_of
 from service.inference.contract import LesionLimits
 from service.volume import LIVER_LABEL
 
@@ -18,6 +21,12 @@ RING_MM = 4.0
 
 RING_PART = 0.01
 """The same as a part of a slice's longer side, where the spacing is not known."""
+
+MOST_RING_PX = 16
+"""What a ring costs grows with the square of its width, and pixels may be said to be tiny."""
+
+_ROWS_AT_ONCE = 1024
+"""Bounds the memory of a large image."""
 
 SOFT_TISSUE_HU = (-40, 160)
 """Values beyond are taken for these: gas, bone and metal would count for more than the lesion."""
@@ -33,6 +42,7 @@ Hounsfield units, too.
 """
 
 Counts = NDArray[np.float64]
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -62,31 +72,19 @@ class LesionSigns:
     ) -> "LesionSigns":
         """`numbers` (components from 1 to `count`), `labels` and `hu`: all [slice, row, column].
 
-        What lies beyond the arrays is no liver. A voxel in the rings of two lesions counts for one.
+        What lies beyond the arrays is no liver. A voxel in the rings of two lesions counts for one,
+        the later.
         """
-        voxels, hu_sum, ring, liver_ring, liver_sum = np.zeros((5, count + 1))
-        organ = 0
-        (rows_px, columns_px), lowest = ring_px, SOFT_TISSUE_HU[0]
-        shape = (2 * columns_px + 1, 2 * rows_px + 1)
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, shape)
+        sums = np.zeros((5, count + 1))
+        organ, lowest = 0, SOFT_TISSUE_HU[0]
         levels = np.zeros(SOFT_TISSUE_HU[1] - lowest + 1, dtype=np.int64)
-        margin = ((rows_px, rows_px), (columns_px, columns_px))
         for own, found, image in zip(numbers, labels, hu, strict=True):
-            clipped = np.clip(image, *SOFT_TISSUE_HU)
             organ += int(np.count_nonzero(found))
-            levels += np.bincount(clipped[found == LIVER_LABEL] - lowest, minlength=len(levels))
-            if not own.any():
-                continue
-            is_lesion = own > 0
-            voxels += _sums(own[is_lesion], count)
-            hu_sum += _sums(own[is_lesion], count, clipped[is_lesion])
-            # Float32 holds every number up to 16 million, and OpenCV dilates it.
-            owner = cv2.dilate(np.pad(own.astype(np.float32), margin), kernel).astype(np.intp)
-            around = (owner > 0) & ~np.pad(is_lesion, margin)
-            ring += _sums(owner[around], count)
-            of_liver = around & (np.pad(found, margin) == LIVER_LABEL)
-            liver_ring += _sums(owner[of_liver], count)
-            liver_sum += _sums(owner[of_liver], count, np.pad(clipped, margin)[of_liver])
+            liver = np.clip(image[found == LIVER_LABEL], *SOFT_TISSUE_HU)
+            levels += np.bincount(liver - lowest, minlength=len(levels))
+            for band in _bands(own, ring_px):
+                _add(sums, own, found, image, band, ring_px)
+        voxels, hu_sum, ring, liver_ring, liver_sum = sums
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: nothing is there
             mean_hu = hu_sum / voxels
             contrast_hu = np.abs(liver_sum / liver_ring - mean_hu)
@@ -114,19 +112,81 @@ class LesionSigns:
 def ring_px(
     shape: tuple[int, ...], spacing_mm: tuple[float, float, float] | None
 ) -> tuple[int, int]:
-    """Rows and columns that a ring is wide in slices of this shape, at least 1."""
+    """Rows and columns that a ring is wide in slices of this shape, 1 to 16."""
     if spacing_mm is None:
-        width = max(1, round(RING_PART * max(shape[-2:])))
-        return width, width
-    rows, columns = (max(1, round(RING_MM / step_mm)) for step_mm in spacing_mm[1:])
+        wide = round(RING_PART * max(shape[-2:]))
+        return _within(wide), _within(wide)
+    rows, columns = (_within(round(RING_MM / step_mm)) for step_mm in spacing_mm[1:])
     return rows, columns
 
 
-def _sums(
-    numbers: NDArray[np.integer], count: int, values: NDArray[np.int16] | None = None
-) -> Counts:
-    """How often each number occurs, or the sum of the values beside it, [count + 1]."""
-    return np.bincount(numbers, values, minlength=count + 1).astype(np.float64)
+def _within(pixels: int) -> int:
+    return min(max(1, pixels), MOST_RING_PX)
+
+
+Band = tuple[slice, slice]
+"""Rows and columns of a slice, which may reach beyond it."""
+
+
+def _bands(numbers: NDArray[np.integer], ring_px: tuple[int, int]) -> Iterator[Band]:
+    """A slice's lesions with their rings, some rows after the other."""
+    box = box_of(numbers[None] > 0)
+    if box is None:
+        return
+    _, rows, columns = box
+    last = rows.stop + ring_px[0]
+    for top in range(rows.start - ring_px[0], last, _ROWS_AT_ONCE):
+        yield (
+            slice(top, min(top + _ROWS_AT_ONCE, last)),
+            slice(columns.start - ring_px[1], columns.stop + ring_px[1]),
+        )
+
+
+def _cut(plane: NDArray[T], band: Band) -> NDArray[T]:
+    """The band of [row, column], 0 where it reaches beyond."""
+    inside = tuple(
+        slice(max(0, one.start), min(size, one.stop))
+        for one, size in zip(band, plane.shape, strict=True)
+    )
+    beyond = [
+        (max(0, -one.start), max(0, one.stop - size))
+        for one, size in zip(band, plane.shape, strict=True)
+    ]
+    return np.pad(plane[inside], beyond)
+
+
+def _add(
+    sums: Counts,
+    numbers: NDArray[np.integer],
+    labels: NDArray[np.uint8],
+    hu: NDArray[np.int16],
+    band: Band,
+    ring_px: tuple[int, int],
+) -> None:
+    """Count what a band of a slice [row, column] holds of each component: voxels and the sum of
+    their HU; voxels of its ring, and of the liver in it with the sum of their HU.
+    """
+    rows, columns = band
+    shape = (2 * ring_px[1] + 1, 2 * ring_px[0] + 1)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, shape)
+    around_it = slice(rows.start - ring_px[0], rows.stop + ring_px[0])
+    near = _cut(numbers, (around_it, columns)).astype(np.float32)  # exact up to 16 million
+    owner = cv2.dilate(near, kernel)[ring_px[0] : len(near) - ring_px[0]]
+    own, found = _cut(numbers, band), _cut(labels, band)
+    image = np.clip(_cut(hu, band), *SOFT_TISSUE_HU)
+    is_lesion = own > 0
+    around = (owner > 0) & ~is_lesion
+    of_liver = around & (found == LIVER_LABEL)
+    for row, where, by, values in (
+        (0, is_lesion, own, None),
+        (1, is_lesion, own, image),
+        (2, around, owner, None),
+        (3, of_liver, owner, None),
+        (4, of_liver, owner, image),
+    ):
+        chosen = None if values is None else values[where]
+        counted = np.bincount(by[where].astype(np.intp), chosen)
+        sums[row, : len(counted)] += counted
 
 
 def _median(levels: NDArray[np.int64]) -> float:

@@ -90,6 +90,7 @@ def postprocess(
     no_volume = None if is_volume else f"needs {MIN_SLICES} contiguous slices of known spacing"
     no_limits = "the model sets no limits" if grid.lesion_limits == NO_LIMITS else None
     box = box_of(labels) or everything(labels)
+    no_image = "needs the image" if hu is None and TUMOR_LABEL in labels[box] else None
     image = None if hu is None else hu[box]
     ring = ring_px(labels.shape, grid.spacing_mm)
     steps: tuple[tuple[Rule, bool, str | None, Callable[[Labels, Grid], _Step]], ...] = (
@@ -99,7 +100,7 @@ def postprocess(
         (
             "unlikely_lesions",
             rules.unlikely_lesions,
-            no_limits or ("needs the image" if hu is None and TUMOR_LABEL in labels[box] else None),
+            no_limits or no_image,
             lambda labels, grid: _drop_unlikely_lesions(labels, grid, image, ring),
         ),
     )

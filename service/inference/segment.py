@@ -104,7 +104,8 @@ def clean_up(scan: Scan, labelled: Labelled, contract: ModelContract, rules: Rul
     regular = _regular_grid(scan)
     canonical = to_canonical(scan.volume if regular is None else _empty_volume(regular))
     hu = None
-    if contract.lesion_limits != NO_LIMITS and (labelled.labels == TUMOR_LABEL).any():
+    asks = rules.unlikely_lesions and contract.lesion_limits != NO_LIMITS
+    if asks and any(TUMOR_LABEL in plane for plane in labelled.labels):  # no mask of all voxels
         seen = canonical if regular is None else to_canonical(_regular_volume(scan))
         hu = np.asarray(seen.volume.array, dtype=np.int16)
     labels, removals = postprocess(labelled.labels, _grid(scan, canonical, contract), rules, hu)

@@ -85,12 +85,13 @@ def test_every_figure_has_its_place(contract: ModelContract) -> None:
     ("limits", "asked"),
     [
         ({}, None),
-        ({"surrounded": 0.4}, "40% of what is around it is liver"),
-        ({"fluid_hu": 0}, "no fluid under 0 HU"),
-        ({"contrast_hu": 12.5}, "12.5 HU from the liver around it"),
+        ({"surrounded": 0.4}, "at least 40% of what is around it liver"),
+        ({"fluid_hu": 0}, "no fluid (a mean under 0 HU in a brighter liver)"),
+        ({"contrast_hu": 12.5}, "at least 12.5 HU from the liver around it"),
         (
             {"surrounded": 0.3, "fluid_hu": 9, "contrast_hu": 8},
-            "30% of what is around it is liver, no fluid under 9 HU, 8 HU from the liver around it",
+            "at least 30% of what is around it liver, no fluid (a mean under 9 HU in a brighter "
+            "liver), at least 8 HU from the liver around it",
         ),
     ],
 )
@@ -105,9 +106,9 @@ def test_what_is_asked_of_a_lesion(
 
 
 def test_the_card_in_the_repository_is_of_the_file_beside_it() -> None:
-    """What docs/model.md quotes of the shipped model is what its contract says."""
+    """What models/liver-tumor.md quotes of the shipped model is what its contract says."""
     contract = contract_of(onnx.load(ROOT / "models/liver-tumor.onnx"))
-    text = (ROOT / "docs/model.md").read_text()
+    text = (ROOT / "models/liver-tumor.md").read_text()
     assert f"version {contract.version}" in text
     for name, dice in contract.validation.per_case.items():
         tumor = "no tumour in it" if dice["tumor"] is None else f"{dice['tumor']:.4f}"

@@ -14,7 +14,13 @@ from onnx import ModelProto, TensorProto
 from export.__main__ import main
 from export.convert import AXES, OPSET
 from export.gpu import check_float16, to_float16
-from export.onnx_graph import contract_of, network_nodes, save_whole, with_contract
+from export.onnx_graph import (
+    constants_of,
+    contract_of,
+    network_nodes,
+    save_whole,
+    with_contract,
+)
 from export.parity import (
     Difference,
     ParityError,
@@ -24,7 +30,7 @@ from export.parity import (
     phantom_scans,
     self_test,
 )
-from export.quantize import calibration_slices
+from export.quantize import calibration_slices, quantize
 from export.runners import onnx_runner
 from service.inference.contract import INPUT_NAME, OUTPUT_NAMES, ModelContract
 from training.data import Case, Dataset, LabelledSlice
@@ -312,3 +318,18 @@ def with_own_self_test(int8: ModelProto, seed: int, size: int, slices: int) -> M
     expected = self_test(onnx_runner(int8), seed, size, slices, tolerance=0.9)
     contract = contract_of(int8).model_copy(update={"self_test": expected})
     return with_contract(int8, contract)
+
+
+def test_one_bright_slice_does_not_widen_every_step(float32: ModelProto) -> None:
+    """The range of an activation is the mean of those of the slices: here of the network's input,
+    0 to 1 in a white slice and 0 in a black one.
+    """
+    white, black = (np.full((32, 32), hu, np.int16) for hu in (160, -40))
+
+    def first_step(slices: list[np.ndarray]) -> float:
+        int8 = quantize(float32, slices)
+        first = next(node for node in int8.graph.node if node.op_type == "QuantizeLinear")
+        return float(constants_of(int8)[first.input[1]])
+
+    assert first_step([white]) == pytest.approx(1 / 255, rel=1e-3)
+    assert first_step([black, black, black, white]) == pytest.approx(0.25 / 255, rel=1e-3)

@@ -101,12 +101,12 @@ def test_the_decision_is_the_reports(
     method = validation_of(read_back).method
     assert (
         "with the service's post-processing (lesions from 7 mm3 (3 voxels where the spacing is not "
-        "known), 40% of what is around it is liver, no fluid under 25 HU, 8 HU from the liver "
-        "around it), for which"
+        "known), at least 40% of what is around it liver, no fluid (a mean under 25 HU in a "
+        "brighter liver), at least 8 HU from the liver around it), for which"
     ) in method
     assert "a spacing of 2 x 0.75 x 0.75 mm was assumed" in method
     assert "chosen on the same predictions" in method
-    assert "those of other patients would choose: 0.2500" in method
+    assert "the limits that those of other patients choose: 0.2500" in method
     decided = fields.decided_as(read_back.conditions)
     assert decided.thresholds == chosen
     assert (decided.min_lesion_mm3, decided.min_lesion_px) == (7, 3)

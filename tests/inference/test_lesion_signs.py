@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.inference import lesion_signs
 from service.inference.contract import NO_LIMITS, LesionLimits
 from service.inference.lesion_signs import LesionSigns, ring_px
+from service.inference.postprocess import components
+from service.volume import TUMOR_LABEL
 
 CROSS = (1, 1)
 """The smallest ring: the four neighbours of a pixel, so 2a + 2b of a box of a x b."""
@@ -318,3 +321,24 @@ def alone(
         mean_hu,
         abs(liver_hu - mean_hu),
     )
+
+
+def test_rings_are_bounded() -> None:
+    """What they cost grows with the square of their width: at most 16 pixels, whatever is said."""
+    assert ring_px((1, 512, 512), (1, 0.02, 0.3)) == (16, 13)
+    assert ring_px((1, 8192, 8192), None) == (16, 16)
+
+
+def test_bands_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice is looked at in bands of rows: lesions and rings go on over their edges."""
+    rng = np.random.default_rng(3)
+    labels = np.pad(cv2.blur(rng.random((60, 40)), (5, 5)) > 0.5, 3).astype(np.uint8)
+    labels += (labels > 0) & (rng.random(labels.shape) > 0.7)
+    numbers, sizes = components(labels[None] == TUMOR_LABEL)
+    hu = rng.integers(-100, 200, labels[None].shape).astype(np.int16)
+    whole = LesionSigns.of(numbers, labels[None], hu, len(sizes) - 1, (4, 3))
+    monkeypatch.setattr(lesion_signs, "_ROWS_AT_ONCE", 7)
+    banded = LesionSigns.of(numbers, labels[None], hu, len(sizes) - 1, (4, 3))
+    for field in ("part", "surrounded", "mean_hu", "contrast_hu"):
+        assert np.array_equal(getattr(whole, field), getattr(banded, field), equal_nan=True)
+    assert len(sizes) > 5

@@ -102,7 +102,7 @@ def test_oblique_volume_returns_on_its_own_grid(clean_volume: Volume) -> None:
     found = segmented(turned.to_patient_orientation("FRA"), FakeSegmenter(by_threshold))
     source = found.scan.volume
     assert found.labels.geometry_equal(source)
-    rules_off = Rules(liver_fragments=False, distant_tumor=False, small_lesions=False)
+    rules_off = Rules(False, False, False, False)
     raw = segmented(source, FakeSegmenter(by_threshold), rules_off)
     assert np.array_equal(raw.labels.array, by_threshold(np.asarray(source.array)))
 

@@ -11,7 +11,7 @@ from service.inference.segment import segment
 from service.irregular import Irregular
 from service.volume import Scan, SourceReference
 
-OFF = Rules(liver_fragments=False, distant_tumor=False, small_lesions=False)
+OFF = Rules(False, False, False, False)
 
 
 def scan_of(volume: Volume) -> Scan:

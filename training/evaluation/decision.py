@@ -50,8 +50,8 @@ class Choice(BaseModel):
         None, description="of the runs whose predictions chose; None: not known"
     )
     left_out_tumor_dice: float | None = Field(
-        description="mean over cases with tumour, each under the decision that the cases of all "
-        "other patients would choose; None with a single patient with tumour"
+        description="mean over cases with tumour, each under the limits of lesions that the "
+        "cases of all other patients would choose; None with a single patient with tumour"
     )
 
 

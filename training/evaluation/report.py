@@ -198,7 +198,7 @@ def warnings(evaluation: Evaluation) -> list[str]:
         )
     if chose := evaluation.chose_the_decision:
         found.append(
-            f"Thresholds and smallest lesion were chosen on {len(chose)} of the "
+            f"Thresholds and what lesions are kept by were chosen on {len(chose)} of the "
             f"{len(evaluation.cases)} cases, so the figures are a little too good. "
             f"{_worth_of_the_choice(evaluation)}"
         )
@@ -234,7 +234,7 @@ def _worth_of_the_choice(evaluation: Evaluation) -> str:
     if choice is None or not evaluation.chose_its_decision:
         return "Predictions of another recipe chose them: what they are worth here is not known."
     return (
-        "The mean tumour Dice of cases under what other patients' would choose: "
+        "The mean tumour Dice of cases under the limits that other patients' would choose: "
         f"{number(choice.left_out_tumor_dice)}."
     )
 

@@ -135,14 +135,14 @@ class Evaluation(_Frozen):
 
     @property
     def chose_the_decision(self) -> tuple[str, ...]:
-        """Names of cases that the thresholds and the smallest lesion were chosen on."""
+        """Names of cases that thresholds and cleaning were chosen on."""
         chosen = self.conditions.chosen
         known = set(chosen.cases) if chosen else set()
         return tuple(case.name for case in self.cases if case.name in known)
 
     @property
     def chose_its_decision(self) -> bool:
-        """Whether predictions of this very recipe chose the thresholds and the smallest lesion."""
+        """Whether predictions of this very recipe chose thresholds and cleaning."""
         chosen = self.conditions.chosen
         own = self.subject.config
         return chosen is not None and own is not None and chosen.recipe_sha256 == own.recipe_sha256

@@ -46,7 +46,9 @@ SAME_DICE = 0.001
 
 ORGAN_FIRST = Rules(small_lesions=False, unlikely_lesions=False)
 LESIONS_LAST = Rules(liver_fragments=False, distant_tumor=False, unlikely_lesions=False)
-"""One after the other they are all rules; apart, only the second is repeated for every size."""
+"""One after the other they are all rules but that of the limits; apart, only the second is repeated
+for every size.
+"""
 
 Predictions = Callable[[], Iterable[tuple[Case, Prediction]]]
 Table = NDArray[np.float64]
@@ -119,7 +121,7 @@ def tune(
     ]
     by_limits = [_by_limits(_Seen.of(case, found, liver, space), patients[case.name], first)
                  for case, found in predictions()]  # fmt: skip
-    attempts = (*_attempts(by_size, sizes), *(last := _attempts(by_limits, limited)))
+    last = _attempts(by_limits, limited)
     best = last[_best(by_limits, limited)]
     choice = Choice(
         cases=tuple(outcome.case for outcome in by_limits),
@@ -130,7 +132,7 @@ def tune(
     return Tuning(
         chosen=best.model_copy(update={"decision": chosen}),
         liver_dice=liver_dice,
-        attempts=attempts,
+        attempts=(*_attempts(by_size, sizes), *last),
     )
 
 
