@@ -40,25 +40,24 @@ def pixel_weights(size: int, side: int, grid: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class GridPart:
-    """Rows and columns of the grid, and those pixels of a slice that they are made of."""
+    """A part of the grid by those pixels of a slice that it is made of."""
 
-    cells: tuple[slice, slice]
     pixels: tuple[slice, slice]
     weights: tuple[NDArray[np.float32], NDArray[np.float32]] | None
     """Of the pixels' rows and columns for those of the cells; None where they are the same."""
 
     @classmethod
     def of(cls, shape: tuple[int, int], grid: int, cells: tuple[slice, slice]) -> "GridPart":
-        """For a slice of that many rows and columns."""
+        """These rows and columns of the grid, over a slice of `shape`."""
         if shape == (grid, grid):
-            return cls(cells, cells, None)
+            return cls(cells, None)
         side = max(shape)
         axes = [
             _under(grid_weights(size, side, grid)[part])
             for size, part in zip(shape, cells, strict=True)
         ]
         (rows, by_row), (columns, by_column) = axes
-        return cls(cells, (rows, columns), (by_row, by_column))
+        return cls((rows, columns), (by_row, by_column))
 
     @classmethod
     def whole(cls, shape: tuple[int, int], grid: int) -> "GridPart":

@@ -145,11 +145,11 @@ def _bands(numbers: NDArray[np.integer], ring_px: tuple[int, int]) -> Iterator[B
 def _cut(plane: NDArray[T], band: Band) -> NDArray[T]:
     """The band of [row, column], 0 where it reaches beyond."""
     inside = tuple(
-        slice(max(0, one.start), min(size, one.stop))
+        slice(max(0, one.start), max(0, min(size, one.stop)))
         for one, size in zip(band, plane.shape, strict=True)
     )
     beyond = [
-        (max(0, -one.start), max(0, one.stop - size))
+        (max(0, min(0, one.stop) - one.start), max(0, one.stop - max(size, one.start)))
         for one, size in zip(band, plane.shape, strict=True)
     ]
     return np.pad(plane[inside], beyond)

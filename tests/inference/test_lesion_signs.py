@@ -329,15 +329,19 @@ def test_rings_are_bounded() -> None:
     assert ring_px((1, 8192, 8192), None) == (16, 16)
 
 
-def test_bands_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slice is looked at in bands of rows: lesions and rings go on over their edges."""
+@pytest.mark.parametrize("rows", [1, 2, 7, 71])
+def test_bands_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """A slice is looked at in bands of rows: lesions and rings go on over their edges, and a band
+    may lie beyond the slice.
+    """
     rng = np.random.default_rng(3)
-    labels = np.pad(cv2.blur(rng.random((60, 40)), (5, 5)) > 0.5, 3).astype(np.uint8)
+    labels = (cv2.blur(rng.random((66, 46)), (5, 5)) > 0.5).astype(np.uint8)
     labels += (labels > 0) & (rng.random(labels.shape) > 0.7)
+    labels[[0, -1], 20:23] = TUMOR_LABEL
     numbers, sizes = components(labels[None] == TUMOR_LABEL)
     hu = rng.integers(-100, 200, labels[None].shape).astype(np.int16)
     whole = LesionSigns.of(numbers, labels[None], hu, len(sizes) - 1, (4, 3))
-    monkeypatch.setattr(lesion_signs, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(lesion_signs, "_ROWS_AT_ONCE", rows)
     banded = LesionSigns.of(numbers, labels[None], hu, len(sizes) - 1, (4, 3))
     for field in ("part", "surrounded", "mean_hu", "contrast_hu"):
         assert np.array_equal(getattr(whole, field), getattr(banded, field), equal_nan=True)
