@@ -21,6 +21,8 @@ from service.encode.dicom_seg import segmentation_dcm
 from service.encode.identity import fingerprint
 from service.encode.nifti import mask_nii_gz
 from service.encode.png import mask_png, overlay_pngs, preview_png
+from service.encode.provenance import Algorithm, Provenance
+from service.errors import NoDicomSource
 from service.findings import Measured, measure
 from service.inference.postprocess import Rules
 from service.inference.segment import Segmentation, Segmenter, clean_up, label
@@ -151,13 +153,21 @@ def dicom_seg(result: Result, made_at: datetime | None = None) -> bytes:
 
     Raises `NoDicomSource` where the source was not DICOM.
     """
+    segmentation = result.segmentation
+    source = segmentation.scan.source
+    if not source.datasets:
+        raise NoDicomSource(f"Expected a DICOM source for a DICOM result, found {source.format}.")
     return segmentation_dcm(
-        result.segmentation,
-        result.measured,
-        result.model.contract,
-        result.fingerprint,
-        made_at,
+        segmentation.scan,
+        segmentation.labels,
+        result.measured.lesion_ids,
+        provenance_of(result, made_at),
     )
+
+
+def provenance_of(result: Result, made_at: datetime | None = None) -> Provenance:
+    """What the result's objects say of where they come from."""
+    return Provenance(Algorithm.of(result.model), result.fingerprint, made_at)
 
 
 def documents(result: Result, made_at: datetime | None = None) -> Iterator[tuple[str, bytes]]:

@@ -91,6 +91,46 @@ class Settings(BaseSettings):
     max_voxels: int = Field(
         512 * 512 * 1500, ge=1, description="Voxels of one volume; bounds memory at 0.8 GB of HU."
     )
+    pacs_file: Path | None = Field(
+        None, description="TOML file that names PACS nodes and the callers of `listen`."
+    )
+    pacs_timeout_s: float = Field(
+        30, gt=0, le=3600, description="Seconds without an answer until a PACS counts as down."
+    )
+    pacs_retry_s: float = Field(
+        600,
+        ge=0,
+        le=7 * 86_400,
+        description="Seconds for which a fetch or a delivery that fails is tried again.",
+    )
+    listen_host: str = Field("127.0.0.1", description="Address of `listen`; loopback by default.")
+    listen_port: int = Field(11112, ge=1, le=65535, description="TCP port of `listen` (DIMSE).")
+    listen_ae_title: str = Field(
+        "LIVERTUMOR", pattern=r"^[ -~]{1,16}$", description="Application entity title of `listen`."
+    )
+    listen_associations: int = Field(
+        16, ge=1, le=256, description="Associations at once; one more is rejected for now."
+    )
+    listen_quiet_s: float = Field(
+        20,
+        gt=0,
+        le=3600,
+        description="Seconds without a new instance after which a series is whole.",
+    )
+    listen_min_free_bytes: int = Field(
+        GIB, ge=0, description="Free bytes of the disk below which `listen` takes no instance."
+    )
+    listen_keep_refused_h: float = Field(
+        72, ge=0, le=8760, description="Hours for which a series that was refused is kept."
+    )
+    service_url: str = Field(
+        "http://127.0.0.1:8000", description="Where `listen` finds the service that segments."
+    )
+
+    @property
+    def received_folder(self) -> Path:
+        """Where `listen` keeps series until the service has them."""
+        return self.data_dir / "received"
 
     @property
     def lock_file(self) -> Path:

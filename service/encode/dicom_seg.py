@@ -1,150 +1,160 @@
-"""Labels as a DICOM Segmentation (PS3.3 A.51, C.8.20), BINARY, on the source's frames.
+"""Labels as a DICOM Segmentation (PS3.3 A.51, C.8.20), on the source's frames.
 
 Segments do not overlap: 1 is the liver without its lesions, then comes one for each lesion with a
 tracking identifier of its own. A result without liver or lesions is a valid object too.
 """
 
 import io
-from datetime import datetime
+from dataclasses import dataclass
+from typing import Literal
 
 import highdicom
 import numpy as np
+from highdicom import Volume
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.sr.coding import Code as DicomCode
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 
-from service import __version__
 from service.boxes import box_of
-from service.encode.identity import derived_uid
-from service.encode.source_headers import content_moment, headers, refer_to_frames
-from service.errors import NoDicomSource
-from service.findings import Measured
-from service.inference.contract import LIVER_CODE, Code, ModelContract, SegmentClass
-from service.inference.segment import Segmentation
-from service.volume import LIVER_LABEL
+from service.encode.provenance import (
+    AI_FAMILY,
+    MANUFACTURER,
+    NOT_FOR_DIAGNOSIS,
+    Provenance,
+    dicom_code,
+    stamp,
+    tracking_id,
+    tracking_uid,
+)
+from service.encode.source_headers import headers, refer_to_frames
+from service.volume import LIVER_LABEL, Scan
 
-MANUFACTURER = "liver-tumor-segmentation project"
-SERIES_NUMBER = 1001
-"""Far above what a scanner numbers, so that viewers list the result last."""
+SegEncoding = Literal["binary", "labelmap"]
+"""BINARY is what viewers read; LABELMAP (Supplement 243) is smaller, and few read it yet."""
 
-_ALGORITHM_FAMILY = DicomCode("123110", "DCM", "Artificial Intelligence")
+LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
+"""Label Map Segmentation Storage, of which pydicom knows no name yet."""
+
+LIVER_SEGMENT = 1
+"""Segment of the liver without lesions; a lesion's is its id and this."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """An encoding's own."""
+
+    type: SegmentationTypeValues
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    purpose: str
+    series_number: int
+
+
+_KINDS: dict[SegEncoding, _Kind] = {
+    "binary": _Kind(
+        SegmentationTypeValues.BINARY, SegmentationStorage, ExplicitVRLittleEndian, "seg", 1001
+    ),
+    "labelmap": _Kind(
+        SegmentationTypeValues.LABELMAP,
+        LABELMAP_STORAGE,
+        RLELossless,
+        "labelmap",
+        1002,
+    ),
+}
+"""Series numbers far above what a scanner numbers, so that viewers list results last."""
 
 
 def segmentation_dcm(
-    segmentation: Segmentation,
-    measured: Measured,
-    contract: ModelContract,
-    fingerprint: str,
-    made_at: datetime | None = None,
+    scan: Scan,
+    labels: Volume,
+    lesion_ids: Volume,
+    provenance: Provenance,
+    encoding: SegEncoding = "binary",
 ) -> bytes:
-    """The SEG as a DICOM file. Raises `NoDicomSource` where the source was not DICOM.
+    """The SEG as a DICOM file.
 
-    UIDs follow from `fingerprint`, dates are those of `made_at`, else the source's: the same
-    arguments give the same bytes.
+    `labels` and `lesion_ids` are [slice, row, column] on the scan's grid; ids count from 1 without
+    gaps, 0 is none. The scan must be DICOM.
     """
-    source = segmentation.scan.source
-    if not source.datasets:
-        raise NoDicomSource(f"Expected a DICOM source for a DICOM result, found {source.format}.")
+    kind = _KINDS[encoding]
+    numbers = _segment_numbers(labels, lesion_ids)
+    lesions = int(np.asarray(lesion_ids.array).max(initial=0))
     seg = highdicom.seg.Segmentation(
-        source_images=headers(segmentation.scan, fingerprint),
-        pixel_array=_segment_numbers(segmentation, measured),
-        segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=_descriptions(contract, len(measured.findings.lesions), fingerprint),
-        series_instance_uid=derived_uid(fingerprint, "seg series"),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=derived_uid(fingerprint, "seg instance"),
+        source_images=headers(scan, provenance.fingerprint),
+        pixel_array=numbers,
+        segmentation_type=kind.type,
+        segment_descriptions=_descriptions(lesions, provenance),
+        series_instance_uid=provenance.uid(f"{kind.purpose} series"),
+        series_number=kind.series_number,
+        sop_instance_uid=provenance.uid(f"{kind.purpose} instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
-        manufacturer_model_name=contract.name,
-        software_versions=f"{__version__}, model {contract.version}",
-        device_serial_number=fingerprint[:16],
+        manufacturer_model_name=provenance.algorithm.name,
+        software_versions=tuple(provenance.software_versions),  # type: ignore[arg-type]  # its hint is for one
+        device_serial_number=provenance.fingerprint[:16],
         content_label="LIVER_TUMOR",
-        content_description="Liver and tumours, AI result, not for diagnosis",
-        transfer_syntax_uid=ExplicitVRLittleEndian,
+        content_description=f"Liver and tumours, {NOT_FOR_DIAGNOSIS}",
+        transfer_syntax_uid=kind.transfer_syntax_uid,
         series_description="AI liver and tumours (research)",
     )
-    moment = content_moment(segmentation.scan) if made_at is None else _moment(made_at)
-    _make_repeatable(seg, fingerprint, *moment)
-    refer_to_frames(seg, segmentation.scan, fingerprint)
+    stamp(seg, scan, provenance)
+    dimensions = provenance.uid(f"{kind.purpose} dimensions")
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
+    refer_to_frames(seg, scan, provenance.fingerprint)
     buffer = io.BytesIO()
     seg.save_as(buffer)
     return buffer.getvalue()
 
 
-def _segment_numbers(
-    segmentation: Segmentation, measured: Measured
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def seg_reference(provenance: Provenance) -> Dataset:
+    """Class, instance and series of the BINARY SEG, for objects that refer to it."""
+    kind = _KINDS["binary"]
+    reference = Dataset()
+    reference.SOPClassUID = kind.sop_class_uid
+    reference.SOPInstanceUID = provenance.uid(f"{kind.purpose} instance")
+    reference.SeriesInstanceUID = provenance.uid(f"{kind.purpose} series")
+    return reference
+
+
+def _segment_numbers(labels: Volume, lesion_ids: Volume) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The segment's number of every voxel (0: none), as small as it can be held.
 
     Memory is taken only where there are labels.
     """
-    labels = np.asarray(segmentation.labels.array)
-    ids = np.asarray(measured.lesion_ids.array)
-    segments = 1 + len(measured.findings.lesions)
-    numbers = np.zeros(labels.shape, np.uint8 if segments <= np.iinfo(np.uint8).max else np.uint16)
-    if (box := box_of(labels)) is not None:
-        for plane, label, lesion in zip(numbers[box], labels[box], ids[box], strict=True):
-            plane[:] = np.where(lesion > 0, lesion + 1, label == LIVER_LABEL)
+    values, ids = np.asarray(labels.array), np.asarray(lesion_ids.array)
+    segments = LIVER_SEGMENT + int(ids.max(initial=0))
+    numbers = np.zeros(values.shape, np.uint8 if segments <= np.iinfo(np.uint8).max else np.uint16)
+    if (box := box_of(values)) is not None:
+        for plane, label, lesion in zip(numbers[box], values[box], ids[box], strict=True):
+            liver = (label == LIVER_LABEL) * LIVER_SEGMENT
+            plane[:] = np.where(lesion > 0, lesion + LIVER_SEGMENT, liver)
     return numbers
 
 
-def _descriptions(
-    contract: ModelContract, lesions: int, fingerprint: str
-) -> list[SegmentDescription]:
-    liver, tumor = contract.classes
-    described = [(liver, "Liver without lesions", "liver")]
-    described += [
-        (tumor, f"Lesion {number}", f"lesion-{number}") for number in range(1, lesions + 1)
-    ]
-    return [
-        _description(index, structure, label, tracking_id, contract, fingerprint)
-        for index, (structure, label, tracking_id) in enumerate(described, start=1)
-    ]
+def _descriptions(lesions: int, provenance: Provenance) -> list[SegmentDescription]:
+    return [_description(lesion_id, provenance) for lesion_id in (None, *range(1, lesions + 1))]
 
 
-def _description(
-    number: int,
-    structure: SegmentClass,
-    label: str,
-    tracking_id: str,
-    contract: ModelContract,
-    fingerprint: str,
-) -> SegmentDescription:
-    is_lesion = structure.type != LIVER_CODE
+def _description(lesion_id: int | None, provenance: Provenance) -> SegmentDescription:
+    """The segment of a lesion; None is the liver without lesions."""
+    algorithm = provenance.algorithm
+    structure = algorithm.liver if lesion_id is None else algorithm.tumor
     return SegmentDescription(
-        segment_number=number,
-        segment_label=label,
-        segmented_property_category=_code(structure.category),
-        segmented_property_type=_code(structure.type),
+        segment_number=LIVER_SEGMENT + (lesion_id or 0),
+        segment_label="Liver without lesions" if lesion_id is None else f"Lesion {lesion_id}",
+        segmented_property_category=dicom_code(structure.category),
+        segmented_property_type=dicom_code(structure.type),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name=contract.name, family=_ALGORITHM_FAMILY, version=contract.version
+            name=algorithm.name, family=AI_FAMILY, version=algorithm.version
         ),
-        tracking_id=tracking_id,
-        tracking_uid=derived_uid(fingerprint, f"tracking {tracking_id}"),
-        anatomic_regions=[_code(LIVER_CODE)] if is_lesion else None,
-        display_color=highdicom.color.CIELabColor(*((53, 65, 45) if is_lesion else (68, -40, 25))),
+        tracking_id=tracking_id(lesion_id),
+        tracking_uid=tracking_uid(provenance, lesion_id),
+        anatomic_regions=None if lesion_id is None else [dicom_code(algorithm.liver.type)],
+        display_color=highdicom.color.CIELabColor(
+            *((68, -40, 25) if lesion_id is None else (53, 65, 45))
+        ),
     )
-
-
-def _code(code: Code) -> DicomCode:
-    return DicomCode(code.value, code.scheme, code.meaning)
-
-
-def _moment(made_at: datetime) -> tuple[str, str]:
-    """Date and time as DICOM writes them (DA, TM)."""
-    return made_at.strftime("%Y%m%d"), made_at.strftime("%H%M%S")
-
-
-def _make_repeatable(seg: Dataset, fingerprint: str, date: str, time: str) -> None:
-    """Replace what highdicom draws at random or takes from the clock."""
-    for prefix in ("InstanceCreation", "Content", "Series"):
-        setattr(seg, f"{prefix}Date", date)
-        setattr(seg, f"{prefix}Time", time)
-    for equipment in seg.get("ContributingEquipmentSequence", []):
-        equipment.ContributionDateTime = date + time
-    dimensions = derived_uid(fingerprint, "seg dimensions")
-    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
-        item.DimensionOrganizationUID = dimensions

@@ -1,0 +1,1 @@
+"""`python -m service listen`: a DIMSE receiver whose series become segmentations."""
