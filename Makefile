@@ -17,7 +17,7 @@ N ?= 10000
 SEED ?= 1
 SECONDS ?= 0
 
-.PHONY: serve test lint bench bench-peers fuzz fault soak openapi lock clean
+.PHONY: serve test lint bench bench-peers fuzz fault soak openapi client lock clean
 
 serve: $(SERVE)/$(DEVICE)
 	$(SERVE)/bin/python -m service serve
@@ -52,6 +52,12 @@ soak: $(DEV)/installed
 
 openapi: $(DEV)/installed
 	$(DEV)/bin/python -m service openapi
+
+# The client of the committed document; its settings are in openapi/client.yml.
+client: openapi
+	PATH="$(abspath $(DEV)/bin):$$PATH" openapi-python-client generate --meta setup \
+		--path openapi/openapi.json --config openapi/client.yml --output-path openapi/client \
+		--overwrite --fail-on-warning
 
 # Each environment holds a file that says what was installed, and is brought up to its lock file.
 $(SERVE)/bin/python $(DEV)/bin/python $(BENCH)/bin/python:

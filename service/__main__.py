@@ -1,4 +1,4 @@
-"""Command line: `python -m service serve | segment | phantom | openapi`."""
+"""Command line: `python -m service serve | listen | segment | phantom | openapi`."""
 
 import ctypes
 import fcntl
@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,7 +53,7 @@ def serve() -> None:
     settings = _settings()
     logs.configure()
     _refuse_open_doors(settings)
-    _take_folder(settings)
+    _take_folder(settings, settings.lock_file)
     open_model = _open_model(settings)  # goes on in a thread while the rest is imported
 
     import uvicorn
@@ -85,6 +86,42 @@ def serve() -> None:
             timeout_graceful_shutdown=DRAIN_S,
         )
     ).run()
+
+
+@app.command()
+def listen() -> None:
+    """Receive series by DICOM (C-STORE), and have the service of LTS_SERVICE_URL segment each.
+
+    The settings are LTS_ environment variables; the callers of LTS_PACS_FILE may send, nobody else.
+    """
+    settings = _settings()
+    logs.configure()
+    from service.pacs.nodes import read_pacs
+
+    try:
+        callers = read_pacs(settings.pacs_file).callers
+    except ServiceError as error:
+        typer.echo(f"{error.title} {error}", err=True)
+        raise typer.Exit(1) from error
+    if not callers:
+        typer.echo("Expected callers in LTS_PACS_FILE, found none: nobody may send.", err=True)
+        raise typer.Exit(1)
+    _take_folder(settings, settings.received_folder / "lock")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    from service.listen import listener
+
+    try:
+        listener.listen(settings, callers, stop)
+    except OSError as error:
+        typer.echo(
+            "Expected LTS_LISTEN_HOST and LTS_LISTEN_PORT to be free, and LTS_DATA_DIR to be "
+            f"writable, found: {error.strerror}.",
+            err=True,
+        )
+        raise typer.Exit(1) from error
 
 
 @app.command()
@@ -249,14 +286,15 @@ def _refuse_open_doors(settings: Settings) -> None:
     raise typer.Exit(1)
 
 
-def _take_folder(settings: Settings) -> None:
-    """Hold the data folder until this process ends: a second one would redo the first one's jobs.
+def _take_folder(settings: Settings, lock_file: Path) -> None:
+    """Hold the lock's folder until this process ends: a second one would redo the first one's jobs.
 
     The lock goes with the process, however it ends.
     """
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(settings.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock_file.parent.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         typer.echo(

@@ -2,7 +2,7 @@
 
     ServiceError
     |-- BadRequest                 the client can mend it
-    |   |-- EmptyInput, InvalidParameter, UnsafeArchive                             400
+    |   |-- EmptyInput, InvalidParameter, UnsafeArchive, UnknownNode                400
     |   |-- NotAcceptable                                                          406
     |   |-- UploadTimeout                                                          408
     |   |-- IdempotencyConflict, NoResult, Cancelled                               409
@@ -11,16 +11,19 @@
     |   `-- UnreadableFile, NoCtSeries, WrongModality, InconsistentSeries,
     |       GantryTilt, UnevenSliceSpacing, DuplicateSlices, NoGeometry,
     |       ColorImage, UnsupportedPixels, ImageTooSmall, TooManyLesions,
-    |       NoDicomSource                                                        422
+    |       NoDicomSource, SeriesNotFound                                        422
     |-- NotFound                                                                   404
     |-- MethodNotAllowed                                                           405
     |-- MalformedRequest           what arrived is no HTTP request                 400
     |-- HeadersTooLarge                                                            431
     |-- InternalError              a defect of the service                         500
+    |-- OriginError                the PACS that a series is fetched from          502
+    |   `-- OriginUnreachable, OriginRefused, OriginIncomplete, OriginInvalid
     |-- Busy, ModelNotReady, DeadlineExceeded, ShuttingDown                        503
     |-- StorageFull                                                                507
     `-- StartupError               ends the process before it serves
         |-- DeviceUnavailable
+        |-- InvalidPacsFile
         `-- InvalidModel           the service lives, and is never ready
 
 A message says what was expected and what was found. It holds no path and no text of a file that
@@ -55,6 +58,12 @@ class InvalidParameter(BadRequest):
     code = "invalid_parameter"
     status = HTTPStatus.BAD_REQUEST
     title = "A parameter is unknown or has a value that is not allowed."
+
+
+class UnknownNode(BadRequest):
+    code = "unknown_node"
+    status = HTTPStatus.BAD_REQUEST
+    title = "The settings name no such PACS, or none that can be used so."
 
 
 class UnsafeArchive(BadRequest):
@@ -200,6 +209,11 @@ class NoDicomSource(BadRequest):
     title = "A DICOM result needs a DICOM source."
 
 
+class SeriesNotFound(BadRequest):
+    code = "series_not_found"
+    title = "The PACS has no instances of the series."
+
+
 class NotFound(ServiceError):
     code = "not_found"
     status = HTTPStatus.NOT_FOUND
@@ -260,6 +274,32 @@ class InternalError(ServiceError):
     title = "The service failed; the log holds the request's id."
 
 
+class OriginError(ServiceError):
+    """A PACS did not give what it was asked for."""
+
+    status = HTTPStatus.BAD_GATEWAY
+
+
+class OriginUnreachable(OriginError):
+    code = "origin_unreachable"
+    title = "The PACS cannot be reached, is too slow, or is failing."
+
+
+class OriginRefused(OriginError):
+    code = "origin_refused"
+    title = "The PACS does not let the service in."
+
+
+class OriginIncomplete(OriginError):
+    code = "origin_incomplete"
+    title = "The PACS did not send all instances of the series."
+
+
+class OriginInvalid(OriginError):
+    code = "origin_invalid"
+    title = "The PACS answered with something that its protocol does not allow."
+
+
 class StartupError(ServiceError):
     """The service cannot work as it is configured."""
 
@@ -269,6 +309,11 @@ class StartupError(ServiceError):
 class DeviceUnavailable(StartupError):
     code = "device_unavailable"
     title = "The configured device cannot be used."
+
+
+class InvalidPacsFile(StartupError):
+    code = "invalid_pacs_file"
+    title = "The file of PACS nodes is missing, or is not what its format says."
 
 
 class InvalidModel(StartupError):

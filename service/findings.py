@@ -147,6 +147,11 @@ def _burden(tumor: Extent, organ: Extent, scan: Scan) -> float | None:
     return tumor.volume_ml / organ.volume_ml
 
 
+def lesion_ids(labels: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """The lesion's id (0: none) of every voxel [slice, row, column], as `measure` numbers them."""
+    return _lesions(labels)[0]
+
+
 def _lesions(labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], list[Box]]:
     """The lesion's id of every voxel, and each lesion's box: numbered from 1 by falling size.
 

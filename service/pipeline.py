@@ -1,6 +1,7 @@
 """The whole flow: bytes, scan, labels, findings, contours; then whatever the caller wants of them.
 
-inspect -> read -> label -> clean up -> measure -> trace -> (document | SEG | NIfTI | pictures)
+inspect -> read -> label -> clean up -> measure -> trace
+  -> (document | SEG | SR | RTSTRUCT | FHIR | NIfTI | pictures)
 """
 
 import base64
@@ -18,10 +19,15 @@ from service.decode.options import DecodeOptions
 from service.decode.readable import Readable
 from service.encode import document
 from service.encode.dicom_seg import segmentation_dcm
+from service.encode.dicom_sr import report_dcm
+from service.encode.fhir import report_fhir
 from service.encode.identity import fingerprint
 from service.encode.nifti import mask_nii_gz
+from service.encode.objects import FILES, USUAL, ObjectName
 from service.encode.png import mask_png, overlay_pngs, preview_png
 from service.encode.provenance import Algorithm, Provenance
+from service.encode.rtstruct import rtstruct_dcm
+from service.encode.secondary_capture import overlays_dcm
 from service.errors import NoDicomSource
 from service.findings import Measured, measure
 from service.inference.postprocess import Rules
@@ -153,15 +159,46 @@ def dicom_seg(result: Result, made_at: datetime | None = None) -> bytes:
 
     Raises `NoDicomSource` where the source was not DICOM.
     """
+    return next(content for _, content in dicom_object(result, "seg", made_at))
+
+
+def dicom_object(
+    result: Result, name: ObjectName, made_at: datetime | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """One of the result's DICOM objects as (file name, content): one file, or several overlays.
+
+    Raises `NoDicomSource` where the source was not DICOM.
+    """
+    segmentation, measured = result.segmentation, result.measured
+    scan, labels, lesion_ids = segmentation.scan, segmentation.labels, measured.lesion_ids
+    if not scan.source.datasets:
+        found = scan.source.format
+        raise NoDicomSource(f"Expected a DICOM source for a DICOM result, found {found}.")
+    provenance = provenance_of(result, made_at)
+    file = FILES[name]
+    match name:
+        case "seg":
+            yield file, segmentation_dcm(scan, labels, lesion_ids, provenance)
+        case "labelmap":
+            yield file, segmentation_dcm(scan, labels, lesion_ids, provenance, "labelmap")
+        case "sr":
+            yield file, report_dcm(scan, measured.findings, provenance)
+        case "rtstruct":
+            lesions = len(measured.findings.lesions)
+            yield file, rtstruct_dcm(scan, result.contours, lesions, provenance)
+        case "overlays":
+            window = result.model.contract.window
+            for slice_file, picture in overlays_dcm(segmentation, window, provenance):
+                yield f"{file}/{slice_file}", picture
+
+
+def fhir_report(result: Result, made_at: datetime | None = None) -> dict[str, object]:
+    """The findings as a FHIR R4 DiagnosticReport."""
     segmentation = result.segmentation
-    source = segmentation.scan.source
-    if not source.datasets:
-        raise NoDicomSource(f"Expected a DICOM source for a DICOM result, found {source.format}.")
-    return segmentation_dcm(
-        segmentation.scan,
-        segmentation.labels,
-        result.measured.lesion_ids,
-        provenance_of(result, made_at),
+    notices = (*segmentation.scan.notices, *segmentation.notices)
+    provenance = provenance_of(result, made_at)
+    return report_fhir(
+        segmentation.scan, result.measured.findings, notices, provenance, issued=made_at
     )
 
 
@@ -179,7 +216,9 @@ def documents(result: Result, made_at: datetime | None = None) -> Iterator[tuple
     yield "contours.json", _json({"contours": contours})
     yield "mask.nii.gz", mask_nii_gz(segmentation)
     if segmentation.scan.source.datasets:
-        yield "mask.dcm", dicom_seg(result, made_at)
+        for name in USUAL:
+            yield from dicom_object(result, name, made_at)
+    yield "report.fhir.json", _json(fhir_report(result, made_at))
     caption = f"{contract.name} {contract.version}: AI result, research use, not for diagnosis"
     yield "preview.png", preview_png(segmentation, contract.window, caption)
 

@@ -89,6 +89,11 @@ class Store:
         """The first parts of all keys."""
         return list(obstore.list_with_delimiter(self._objects)["common_prefixes"])
 
+    def keys(self, prefix: str) -> list[str]:
+        """The keys under a prefix, in their order."""
+        batches = obstore.list(self._objects, prefix)
+        return sorted(item["path"] for batch in batches for item in batch)
+
     def delete(self, key: str) -> None:
         """Delete an object; nothing happens where there is none."""
         with suppress(FileNotFoundError):

@@ -2,21 +2,22 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 
 import anyio.to_thread
 import structlog
 from fastapi import FastAPI
 
 from service.api import (
+    description,
     health,
     metrics,
     models,
-    openapi,
     problems,
     segment,
     segmentation_parts,
     segmentations,
+    segmentations_of_series,
 )
 from service.api.outermost import Outermost
 from service.api.resources import Resources
@@ -39,7 +40,7 @@ def open_session(settings: Settings) -> Model:
 def create_app(settings: Settings, open_model: OpenModel = open_session) -> FastAPI:
     """The service as an ASGI application; tests hand in a fake for `open_model`."""
     app = FastAPI(
-        title=openapi.TITLE,
+        title=description.TITLE,
         lifespan=partial(_lifespan, settings, open_model),
         docs_url=None,
         redoc_url=None,
@@ -48,9 +49,17 @@ def create_app(settings: Settings, open_model: OpenModel = open_session) -> Fast
     )
     app.add_middleware(Outermost)
     problems.install(app)
-    for routes in (segment, segmentations, segmentation_parts, models, health, metrics):
+    for routes in (
+        segment,
+        segmentations,
+        segmentations_of_series,
+        segmentation_parts,
+        models,
+        health,
+        metrics,
+    ):
         app.include_router(routes.router)
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's own way
+    app.openapi = cache(partial(description.document, app))  # type: ignore[method-assign]  # FastAPI's own way
     return app
 
 
@@ -83,7 +92,7 @@ def _open(held: Resources, open_model: OpenModel) -> None:
     settings, metrics = held.settings, held.metrics
     opened = open_model(settings)
     held.model = Batcher(opened, settings.batch_slices, metrics.batch_slices.observe)
-    held.jobs = Jobs(settings, held.store, held.model, held.admission, metrics)
+    held.jobs = Jobs(settings, held.store, held.model, held.admission, metrics, held.pacs)
     contract = opened.contract
     metrics.model_is(contract.name, contract.version, opened.sha256, opened.provider)
     _log.info("ready", model=contract.name, version=contract.version, provider=opened.provider)

@@ -10,13 +10,17 @@ from service.api.resources import Resources, resources
 
 router = APIRouter(tags=["health"])
 
+_EXAMPLE = "# HELP lts_ready 1 where the model is ready\n# TYPE lts_ready gauge\nlts_ready 1.0\n"
+
 
 @router.get(
     "/metrics",
     operation_id="metrics",
     summary="Metrics in Prometheus' text format",
     response_model=None,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}}
+    },
 )
 async def metrics(service: Annotated[Resources, Depends(resources)]) -> Response:
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,19 +1,35 @@
 """What a request may ask for: query parameters, or form fields of the same names."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from service.api.problems import describe
+from service.encode.objects import USUAL, ObjectName, check_objects
 from service.errors import InvalidParameter, NotAcceptable
 from service.inference.postprocess import Rules
+from service.jobs.records import DeliveryOrder, SeriesAtOrigin
 from service.pipeline import Options
 from service.volume import HounsfieldWindow
 
 WindowEnd = Annotated[float, Field(ge=-65536, le=65536, allow_inf_nan=False)]
 """Beyond the CT scale, so that each step of a 16-bit image can stand for a Hounsfield unit."""
+
+InstanceUid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
+
+NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+_OBJECT = "|".join(get_args(ObjectName))
+_OBJECT_NAMES: TypeAdapter[tuple[ObjectName, ...]] = TypeAdapter(tuple[ObjectName, ...])
 
 AnswerType = Literal["application/json", "application/dicom", "application/zip"]
 ANSWER_TYPES: tuple[AnswerType, ...] = ("application/json", "application/dicom", "application/zip")
@@ -27,6 +43,7 @@ class PipelineParameters(BaseModel):
     series_instance_uid: str | None = Field(
         None,
         pattern=r"^[0-9.]{1,64}$",
+        examples=["1.2.840.113619.2.55.3.2831868886.1"],
         description="Which CT series; by default the axial one with most slices, then thinnest.",
     )
     resample: bool = Field(
@@ -34,13 +51,20 @@ class PipelineParameters(BaseModel):
         description="Take a tilted or unevenly spaced axial series, which is refused otherwise.",
     )
     pixel_spacing_mm: float | None = Field(
-        None, ge=0.01, le=10, description="Pixel side of images; DICOM and NIfTI know theirs."
+        None,
+        ge=0.01,
+        le=10,
+        examples=[0.75],
+        description="Pixel side of images; DICOM and NIfTI know theirs.",
     )
     window_lower_hu: WindowEnd | None = Field(
-        None, description="What grey 0 of an image stands for; with window_upper_hu."
+        None,
+        examples=[-160],
+        description="What grey 0 of an image stands for; with window_upper_hu.",
     )
     window_upper_hu: WindowEnd | None = Field(
         None,
+        examples=[240],
         description="What grey 255 of an 8-bit image, 65535 of a 16-bit one, stands for; with "
         "window_lower_hu. 16-bit images need both.",
     )
@@ -109,6 +133,81 @@ class PipelineParameters(BaseModel):
                 unlikely_lesions=self.drop_unlikely_lesions,
             ),
         )
+
+
+class DurableParameters(PipelineParameters):
+    """Parameters of `POST /v1/segmentations`."""
+
+    destination: NodeName | None = Field(
+        None,
+        examples=["archive"],
+        description="Name of the PACS node of the settings that the objects are sent to.",
+    )
+    objects: str | None = Field(
+        None,
+        pattern=rf"^({_OBJECT})(,({_OBJECT}))*$",
+        examples=["seg,sr"],
+        description="Which objects, separated by commas; by default seg,sr,rtstruct. sr needs seg.",
+    )
+
+    @model_validator(mode="after")
+    def _objects_go_somewhere(self) -> Self:
+        if self.objects is not None and self.destination is None:
+            raise ValueError("objects needs a destination")
+        check_objects(self._object_names)
+        return self
+
+    @property
+    def _object_names(self) -> tuple[ObjectName, ...]:
+        given = USUAL if self.objects is None else tuple(self.objects.split(","))
+        return _OBJECT_NAMES.validate_python(given)
+
+    def delivery(self) -> DeliveryOrder | None:
+        """What is to be sent where, None for nothing."""
+        if self.destination is None:
+            return None
+        return DeliveryOrder(node=self.destination, objects=self._object_names)
+
+
+class SeriesParameters(PipelineParameters):
+    """The body of `POST /v1/segmentations/dicomweb`: a series of a PACS, and what goes back."""
+
+    origin: NodeName = Field(description="Name of the PACS node of the settings that has it.")
+    study_instance_uid: InstanceUid
+    series_instance_uid: InstanceUid
+    destination: NodeName | None = Field(
+        None, description="The node that the objects are sent to; by default the origin."
+    )
+    objects: tuple[ObjectName, ...] = Field(
+        USUAL, description="Which objects are sent, none if empty; sr needs seg."
+    )
+
+    @model_validator(mode="after")
+    def _objects_go_together(self) -> Self:
+        if self.objects:
+            check_objects(self.objects)
+        return self
+
+    @classmethod
+    def of_json(cls, body: bytes) -> Self:
+        """From a request's body. Raises `InvalidParameter`."""
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError as error:
+            raise InvalidParameter(describe(error.errors(include_input=False))) from error
+
+    def series(self) -> SeriesAtOrigin:
+        return SeriesAtOrigin(
+            node=self.origin,
+            study_instance_uid=self.study_instance_uid,
+            series_instance_uid=self.series_instance_uid,
+        )
+
+    def delivery(self) -> DeliveryOrder | None:
+        """What is to be sent where, None for nothing."""
+        if not self.objects:
+            return None
+        return DeliveryOrder(node=self.destination or self.origin, objects=self.objects)
 
 
 class SegmentParameters(PipelineParameters):

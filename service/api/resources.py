@@ -12,14 +12,15 @@ from service.errors import ModelNotReady, ShuttingDown, StartupError
 from service.inference.batching import Batcher
 from service.jobs.jobs import Jobs
 from service.metrics import Metrics
+from service.pacs.nodes import Pacs, read_pacs
 from service.settings import Settings
 from service.store import Store
 
 ACCEPTED_AT_ONCE = 4
 """Uploads whose headers are checked at once; each is decompressed in memory meanwhile."""
 
-IMAGES_AT_ONCE = 2
-"""Kept volumes that are written as NIfTI at once; each is in memory meanwhile."""
+VOLUMES_AT_ONCE = 2
+"""Kept volumes of which a file is made at once; each is in memory meanwhile."""
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Resources:
 
     `failure` says why it never will be; `draining` is set once the service is asked to end.
     `threads` is for whole requests, `accepting` for the checks before a durable one is accepted,
-    `writing_images` for kept volumes that are written whole.
+    `writing_volumes` for kept volumes that are read whole.
     """
 
     settings: Settings
@@ -37,8 +38,9 @@ class Resources:
     admission: Admission
     threads: anyio.CapacityLimiter
     accepting: anyio.CapacityLimiter
-    writing_images: anyio.CapacityLimiter
+    writing_volumes: anyio.CapacityLimiter
     arriving: Arriving
+    pacs: Pacs
     loop: asyncio.AbstractEventLoop
     draining: asyncio.Event
     model: Batcher | None = None
@@ -60,8 +62,9 @@ class Resources:
             admission=Admission(settings.max_running, settings.max_waiting),
             threads=anyio.CapacityLimiter(threads),
             accepting=anyio.CapacityLimiter(ACCEPTED_AT_ONCE),
-            writing_images=anyio.CapacityLimiter(IMAGES_AT_ONCE),
+            writing_volumes=anyio.CapacityLimiter(VOLUMES_AT_ONCE),
             arriving=Arriving(),
+            pacs=read_pacs(settings.pacs_file),
             loop=asyncio.get_running_loop(),
             draining=asyncio.Event(),
         )

@@ -19,10 +19,15 @@ from service.encode.document import ResultDocument
 from service.errors import (
     BadRequest,
     Busy,
+    Cancelled,
     DeadlineExceeded,
+    IdempotencyConflict,
     ModelNotReady,
+    NoResult,
+    SeriesNotFound,
     ShuttingDown,
     StorageFull,
+    UnknownNode,
 )
 from service.inference.segment import Segmenter
 from service.pipeline import Result, Run, dicom_seg, outputs, result_document, rounded
@@ -49,7 +54,15 @@ _COMPRESSED = (".png", ".gz")
                 "application/zip": {"schema": {"type": "string", "format": "binary"}},
             },
         },
-        **problems(BadRequest, Busy, DeadlineExceeded, ModelNotReady, ShuttingDown, StorageFull),
+        **problems(
+            BadRequest,
+            Busy,
+            DeadlineExceeded,
+            ModelNotReady,
+            ShuttingDown,
+            StorageFull,
+            but=(Cancelled, IdempotencyConflict, NoResult, SeriesNotFound, UnknownNode),
+        ),
     },
     openapi_extra=SEGMENT,
 )

@@ -13,8 +13,10 @@ from service.encode.document import (
     SourceDocument,
     WarningDocument,
 )
+from service.encode.objects import ObjectName
 from service.jobs.jobs import Job, Jobs
-from service.jobs.records import JobError, Status
+from service.jobs.records import Delivered, DeliveryOrder, JobError, Status
+from service.pacs.delivery import Receipt
 from service.pipeline import rounded
 
 PATH = "/v1/segmentations"
@@ -37,6 +39,10 @@ class Links(_Document):
     self: str
     mask_nifti: str
     mask_dicom: str
+    report_dicom: str
+    rtstruct: str
+    overlays: str
+    report_fhir: str
     image_nifti: str
     mask_png: str
     overlay_png: str
@@ -50,11 +56,38 @@ class Links(_Document):
             self=at,
             mask_nifti=f"{at}/mask.nii.gz",
             mask_dicom=f"{at}/mask.dcm",
+            report_dicom=f"{at}/report.dcm",
+            rtstruct=f"{at}/rtstruct.dcm",
+            overlays=f"{at}/overlays.zip",
+            report_fhir=f"{at}/report.fhir.json",
             image_nifti=f"{at}/image.nii.gz",
             mask_png=f"{at}/masks/{{slice}}.png",
             overlay_png=f"{at}/overlays/{{slice}}.png",
             preview=f"{at}/preview.png",
             contours=f"{at}/contours",
+        )
+
+
+class DeliveryDocument(_Document):
+    """What became of the objects that were to be sent to a PACS node.
+
+    `complete` is null until all were tried, false where the node did not take one.
+    """
+
+    destination: str
+    objects: tuple[ObjectName, ...]
+    complete: bool | None
+    receipts: tuple[Receipt, ...]
+
+    @classmethod
+    def of(cls, order: DeliveryOrder, delivered: Delivered | None) -> Self:
+        receipts = () if delivered is None else delivered.receipts
+        took_all = all(receipt.status in ("stored", "already_stored") for receipt in receipts)
+        return cls(
+            destination=order.node,
+            objects=order.objects,
+            complete=None if delivered is None else took_all,
+            receipts=receipts,
         )
 
 
@@ -85,13 +118,14 @@ class SegmentationDocument(_Document):
     postprocessing: tuple[RemovalDocument, ...] | None
     warnings: tuple[WarningDocument, ...] | None
     timings_s: dict[str, float] | None
+    delivery: DeliveryDocument | None = Field(description="null unless objects are sent to a PACS")
     links: Links
     error: JobError | None
     disclaimer: str = "Research use only. Not for diagnosis."
 
     @classmethod
     def of(cls, job: Job, jobs: Jobs) -> Self:
-        outcome = job.outcome
+        outcome, order = job.outcome, job.request.delivery
         result = jobs.result(job.request.id) if job.status == "succeeded" else None
         found = None if result is None else Finished.model_validate_json(result)
         return cls(
@@ -106,6 +140,7 @@ class SegmentationDocument(_Document):
             postprocessing=found and found.postprocessing,
             warnings=found and found.warnings,
             timings_s=outcome and rounded(outcome.timings_s),
+            delivery=order and DeliveryDocument.of(order, jobs.delivered(job.request.id)),
             links=Links.of(job.request.id),
             error=outcome and outcome.error,
         )

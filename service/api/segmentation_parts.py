@@ -1,14 +1,17 @@
 """The parts of a durable segmentation's result: masks, image, pictures, contours."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from service.api.openapi import BINARY, problems
+from service.api.openapi import BINARY, problems, shown
 from service.api.resources import Resources, resources
 from service.api.segmentation_documents import PATH, ContoursDocument
+from service.encode.dicom_seg import SegEncoding
+from service.encode.objects import FILES, ObjectName
 from service.errors import (
     InvalidParameter,
     ModelNotReady,
@@ -16,22 +19,43 @@ from service.errors import (
     NoResult,
     NotFound,
     ServiceError,
+    StorageFull,
 )
+from service.jobs.kept import Kept
 
 NIFTI, DICOM, PNG = "application/gzip", "application/dicom", "image/png"
+ZIP, FHIR = "application/zip", "application/fhir+json"
 
 router = APIRouter(prefix=PATH, tags=["segmentations"])
 
 Service = Annotated[Resources, Depends(resources)]
 
+Encoding = Annotated[SegEncoding, Query(description="Of the SEG's pixels.")]
 
-def _part(media_type: str, *more: type[ServiceError]) -> dict[str, Any]:
+
+_BYTES = {"schema": BINARY}
+
+_REPORT = {
+    "schema": {
+        "type": "object",
+        "title": "Report",
+        "description": "A DiagnosticReport of FHIR R4, https://hl7.org/fhir/R4/diagnosticreport.html",
+        "required": ["resourceType"],
+        "properties": {"resourceType": {"type": "string", "const": "DiagnosticReport"}},
+    },
+    **shown("report"),
+}
+
+
+def _part(
+    media_type: str, *more: type[ServiceError], content: dict[str, Any] = _BYTES
+) -> dict[str, Any]:
     """How the routes of a result's parts answer."""
     return {
         "response_model": None,
         "responses": {
-            200: {"content": {media_type: {"schema": BINARY}}},
-            **problems(NotFound, NoResult, ModelNotReady, *more),
+            200: {"content": {media_type: content}},
+            **problems(NotFound, NoResult, ModelNotReady, StorageFull, *more),
         },
     }
 
@@ -50,13 +74,55 @@ def mask_nifti(id: str, service: Service) -> Response:
     "/{id}/mask.dcm",
     operation_id="get_mask_dicom",
     summary="The labels as DICOM SEG, where the source was DICOM",
+    **_part(DICOM, NoDicomSource, InvalidParameter),
+)
+async def mask_dicom(id: str, service: Service, encoding: Encoding = "binary") -> Response:
+    """`encoding=labelmap` gives a Label Map Segmentation, which not every viewer can read."""
+    if encoding == "labelmap":
+        return await _made(id, service, Kept.labelmap_dcm, DICOM)
+    return await anyio.to_thread.run_sync(lambda: _object(id, service, "seg"))
+
+
+@router.get(
+    "/{id}/report.dcm",
+    operation_id="get_report_dicom",
+    summary="The findings as DICOM SR (TID 1500), where the source was DICOM",
     **_part(DICOM, NoDicomSource),
 )
-def mask_dicom(id: str, service: Service) -> Response:
-    content = service.ready_jobs().part(id, "mask.dcm")
-    if content is None:
-        raise NoDicomSource("Expected a DICOM source for a DICOM result, found another format.")
-    return _file(content, DICOM)
+def report_dicom(id: str, service: Service) -> Response:
+    """Refers to the SEG of `mask.dcm`, which belongs beside it."""
+    return _object(id, service, "sr")
+
+
+@router.get(
+    "/{id}/rtstruct.dcm",
+    operation_id="get_rtstruct",
+    summary="The outlines as DICOM RT Structure Set, where the source was DICOM",
+    **_part(DICOM, NoDicomSource),
+)
+def rtstruct(id: str, service: Service) -> Response:
+    return _object(id, service, "rtstruct")
+
+
+@router.get(
+    "/{id}/overlays.zip",
+    operation_id="get_overlays",
+    summary="Pictures of the slices with liver as DICOM Secondary Capture, in a zip",
+    **_part(ZIP, NoDicomSource),
+)
+async def overlays(id: str, service: Service) -> Response:
+    """For viewers that read nothing else: outlines are burned in."""
+    return await _made(id, service, Kept.overlays_zip, ZIP)
+
+
+@router.get(
+    "/{id}/report.fhir.json",
+    operation_id="get_report_fhir",
+    summary="The findings as FHIR R4 DiagnosticReport",
+    **_part(FHIR, content=_REPORT),
+)
+def report_fhir(id: str, service: Service) -> Response:
+    return _file(service.ready_jobs().part(id, "report.fhir.json"), FHIR)
 
 
 @router.get(
@@ -66,11 +132,7 @@ def mask_dicom(id: str, service: Service) -> Response:
     **_part(NIFTI),
 )
 async def image_nifti(id: str, service: Service) -> Response:
-    jobs = service.ready_jobs()
-    content = await anyio.to_thread.run_sync(
-        lambda: jobs.kept(id).image_nii_gz(), limiter=service.writing_images
-    )
-    return _file(content, NIFTI)
+    return await _made(id, service, Kept.image_nii_gz, NIFTI)
 
 
 @router.get(
@@ -110,11 +172,29 @@ def preview(id: str, service: Service) -> Response:
     response_model=None,
     responses={
         200: {"model": ContoursDocument},
-        **problems(NotFound, NoResult, ModelNotReady),
+        **problems(NotFound, NoResult, ModelNotReady, StorageFull),
     },
 )
 def contours(id: str, service: Service) -> Response:
     return _file(service.ready_jobs().part(id, "contours.json"), "application/json")
+
+
+async def _made(
+    id: str, service: Resources, make: Callable[[Kept], bytes], media_type: str
+) -> Response:
+    """What takes a whole volume in memory, few at a time."""
+    jobs = service.ready_jobs()
+    content = await anyio.to_thread.run_sync(
+        lambda: make(jobs.kept(id)), limiter=service.writing_volumes
+    )
+    return _file(content, media_type)
+
+
+def _object(id: str, service: Resources, name: ObjectName) -> Response:
+    content = service.ready_jobs().part(id, FILES[name])
+    if content is None:
+        raise NoDicomSource("Expected a DICOM source for a DICOM result, found another format.")
+    return _file(content, DICOM)
 
 
 def _file(content: bytes | None, media_type: str) -> Response:

@@ -3,14 +3,14 @@
 import asyncio
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from service.api.openapi import header, problems, upload
-from service.api.parameters import PipelineParameters
+from service.api.openapi import header, problems, shown, upload
+from service.api.parameters import DurableParameters
 from service.api.prefer import idempotency_key, wait_s
 from service.api.problems import respond
 from service.api.resources import Resources, resources
@@ -22,7 +22,10 @@ from service.errors import (
     Cancelled,
     InvalidParameter,
     ModelNotReady,
+    NoResult,
+    NotAcceptable,
     NotFound,
+    SeriesNotFound,
     ShuttingDown,
     StorageFull,
     with_code,
@@ -33,20 +36,33 @@ router = APIRouter(prefix=PATH, tags=["segmentations"])
 
 Service = Annotated[Resources, Depends(resources)]
 
-_UPLOAD = upload(
-    PipelineParameters,
+DURABLE_HEADERS = (
     header(
         "Prefer",
         "`respond-async` answers at once, `wait=N` after at most N seconds (RFC 7240).",
-        {"type": "string"},
+        {"type": "string", "examples": ["respond-async", "wait=10"]},
     ),
     header(
         "Idempotency-Key",
         "A repeat with the same key and body gets the first answer; with another body 409.",
-        {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"},
+        {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$", "examples": ["study-4711"]},
     ),
 )
-_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "of the segmentation"}}
+_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Of the segmentation."}}
+
+
+def _answer(description: str, *examples: str) -> dict[str, Any]:
+    content = {"application/json": shown(*examples)}
+    return {"model": SegmentationDocument, "description": description, "content": content}
+
+
+CREATED: dict[int | str, dict[str, Any]] = {
+    201: {
+        **_answer("Done.", "segmentation_succeeded", "segmentation_delivered"),
+        "headers": _LOCATION,
+    },
+    202: {**_answer("Accepted: watch Location.", "segmentation_running"), "headers": _LOCATION},
+}
 
 
 @router.post(
@@ -56,15 +72,17 @@ _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "of the s
     status_code=HTTPStatus.CREATED,
     response_model=None,
     responses={
-        201: {"model": SegmentationDocument, "description": "Done.", "headers": _LOCATION},
-        202: {
-            "model": SegmentationDocument,
-            "description": "Accepted: watch Location.",
-            "headers": _LOCATION,
-        },
-        **problems(BadRequest, Busy, ModelNotReady, ShuttingDown, StorageFull),
+        **CREATED,
+        **problems(
+            BadRequest,
+            Busy,
+            ModelNotReady,
+            ShuttingDown,
+            StorageFull,
+            but=(NotAcceptable, NoResult, SeriesNotFound),
+        ),
     },
-    openapi_extra=_UPLOAD,
+    openapi_extra=upload(DurableParameters, *DURABLE_HEADERS),
 )
 async def create(request: Request, service: Service) -> Response:
     """Accepts what `/v1/segment` accepts, and keeps the result until it is deleted.
@@ -78,11 +96,18 @@ async def create(request: Request, service: Service) -> Response:
     repeat_key = idempotency_key(request.headers.getlist("idempotency-key"))
     jobs.check_room(repeat_key)
     async with receive(request, service.settings, service.arriving) as received:
-        parameters = PipelineParameters.of(request, received.fields)
+        asked = DurableParameters.of(request, received.fields)
         job_id = await anyio.to_thread.run_sync(
-            lambda: jobs.accept(received.spool, parameters.options(), repeat_key),
+            lambda: jobs.accept(received.spool, asked.options(), repeat_key, asked.delivery()),
             limiter=service.accepting,
         )
+    return await created(job_id, jobs, service, request, waiting_s)
+
+
+async def created(
+    job_id: str, jobs: Jobs, service: Resources, request: Request, waiting_s: float
+) -> Response:
+    """The answer to a request that made a segmentation, once it has ended or the wait is over."""
     await _wait(job_id, jobs, service, waiting_s)
     return await anyio.to_thread.run_sync(_created, job_id, jobs, request)
 
@@ -121,12 +146,14 @@ def _created(job_id: str, jobs: Jobs, request: Request) -> Response:
     "",
     operation_id="list_segmentations",
     summary="Segmentations, the newest first",
-    responses=problems(InvalidParameter, ModelNotReady),
+    responses=problems(InvalidParameter, ModelNotReady, StorageFull),
 )
 def list_all(
     service: Service,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many.", examples=[50])] = 50,
+    offset: Annotated[
+        int, Query(ge=0, le=2**31 - 1, description="How many newer ones to skip.", examples=[0])
+    ] = 0,
 ) -> SegmentationList:
     jobs = service.ready_jobs()
     found, has_more = jobs.list(limit, offset)
@@ -139,7 +166,7 @@ def list_all(
     "/{id}",
     operation_id="get_segmentation",
     summary="A segmentation as it stands",
-    responses=problems(NotFound, ModelNotReady),
+    responses=problems(NotFound, ModelNotReady, StorageFull),
 )
 def get(id: str, service: Service) -> SegmentationDocument:
     jobs = service.ready_jobs()
@@ -150,7 +177,10 @@ def get(id: str, service: Service) -> SegmentationDocument:
     "/{id}/cancel",
     operation_id="cancel_segmentation",
     summary="Stop a segmentation that is not finished",
-    responses=problems(NotFound, Busy, ModelNotReady, StorageFull),
+    responses={
+        200: _answer("As it ended.", "segmentation_cancelled"),
+        **problems(NotFound, Busy, ModelNotReady, StorageFull),
+    },
 )
 def cancel(id: str, service: Service) -> SegmentationDocument:
     """A finished segmentation stays as it is."""
@@ -163,7 +193,10 @@ def cancel(id: str, service: Service) -> SegmentationDocument:
     operation_id="delete_segmentation",
     summary="Stop a segmentation and delete all that is kept of it",
     status_code=HTTPStatus.NO_CONTENT,
-    responses=problems(NotFound, Busy, ModelNotReady, StorageFull),
+    responses={
+        204: {"description": "Deleted."},
+        **problems(NotFound, Busy, ModelNotReady, StorageFull),
+    },
 )
 def delete(id: str, service: Service) -> None:
     service.ready_jobs().delete(id)

@@ -21,13 +21,18 @@ BODY_MEDIA_TYPES = (
     "application/x-tar",
     "application/gzip",
     "application/x-bzip2",
-    "application/octet-stream",
     "image/png",
     "image/jpeg",
     "image/tiff",
     "image/bmp",
+    "application/octet-stream",
 )
-"""Plain bodies; what they hold is found from the content, whichever of these they name."""
+"""Plain bodies; what they hold is found from the content, whichever of these they name.
+
+Clients that are generated from the document may take the last one for all.
+"""
+
+MAX_JSON_BYTES = 64 * 1024
 
 _INLINE_BYTES = 256 * 1024
 """Up to this much is taken in on the event loop; more goes to a thread, since it goes to disk."""
@@ -83,6 +88,15 @@ async def receive(
         if not spool.total_bytes:
             raise EmptyInput("Expected image data, found none.")
         yield Upload(spool, fields)
+
+
+async def receive_json(request: Request, settings: Settings) -> bytes:
+    """A small JSON body. Raises `UnsupportedMediaType`, `RequestTooLarge`, `UploadTimeout`."""
+    content_type, _ = parse_options_header(request.headers.get("content-type", ""))
+    if content_type.lower() != b"application/json":
+        raise UnsupportedMediaType("Expected application/json, found another Content-Type.")
+    limited = settings.model_copy(update={"max_request_bytes": MAX_JSON_BYTES})
+    return b"".join([chunk async for chunk in _bounded(request, limited)])
 
 
 async def _into(spool: Spool, request: Request, settings: Settings) -> tuple[tuple[str, str], ...]:

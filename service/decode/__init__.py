@@ -47,7 +47,9 @@ def inspect(files: Iterable[bytes], options: DecodeOptions) -> Readable:
     left_out = unknown + sum(len(others) for others in by_kind.values())
     readable = _inspect(chosen, group, options)
     _check_sides(readable.geometry)
-    return Readable(readable.geometry, lambda: _with_left_out(readable.read(), left_out))
+    return Readable(
+        readable.geometry, readable.format, lambda: _with_left_out(readable.read(), left_out)
+    )
 
 
 def _chosen_kind(by_kind: Mapping[ReadableKind, Sequence[bytes]], unknown: int) -> ReadableKind:
@@ -74,7 +76,7 @@ def _inspect(kind: ReadableKind, group: list[bytes], options: DecodeOptions) -> 
             scan = nifti.read(group[0], options)
         case _:
             scan = image.read(group, kind, options)
-    return Readable(scan.volume, lambda: scan)
+    return Readable(scan.volume, scan.source.format, lambda: scan)
 
 
 def _check_sides(volume: Volume) -> None:

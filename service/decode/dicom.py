@@ -36,7 +36,7 @@ def inspect(files: list[bytes], options: DecodeOptions) -> Readable:
     geometry = Volume(
         np.broadcast_to(np.int16(0), shape), stacked.affine, "PATIENT", frame_uid or None
     )
-    return Readable(geometry, lambda: _read(geometry, stacked, notices))
+    return Readable(geometry, "dicom", lambda: _read(geometry, stacked, notices))
 
 
 def _read(geometry: Volume, stacked: Stack, notices: Sequence[Notice]) -> Scan:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from highdicom import Volume
 
-from service.volume import Scan
+from service.volume import Scan, SourceFormat
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Readable:
     """
 
     geometry: Volume
+    format: SourceFormat
     read: Callable[[], Scan]
 
     @property

@@ -12,13 +12,17 @@ from service.inference.segment import Segmentation
 from service.volume import LIVER_LABEL, TUMOR_LABEL, HounsfieldWindow
 
 Rgb = NDArray[np.uint8]
+Color = tuple[int, int, int]
 
-_LIVER_COLOR = (90, 200, 120)
-_TUMOR_COLOR = (255, 80, 70)
+LIVER_COLOR: Color = (90, 200, 120)
+TUMOR_COLOR: Color = (255, 80, 70)
 _TUMOR_OPACITY = 0.35
 
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
 """Without line filters: overlays take 0.4 and masks 0.2 of the time, and both are smaller."""
+
+_LONGEST_SIDE_PX = 4096
+"""Of a picture that is stretched to square pixels: spacings of a header may differ by anything."""
 
 _TILE_PX = 320
 _TILES = 12
@@ -36,14 +40,14 @@ def mask_png(labels: Volume, slice_index: int) -> bytes:
 
 def overlay_pngs(segmentation: Segmentation, window: HounsfieldWindow) -> Iterator[bytes]:
     """Each source slice with its outlines, turned the usual way and with square pixels."""
-    view = _View.of(segmentation, window, _display_orientation(segmentation.labels))
+    view = View.as_displayed(segmentation, window)
     for index in range(len(view.hu)):
         yield _encode(cv2.cvtColor(view.overlay(index, view.natural_size()), cv2.COLOR_RGB2BGR))
 
 
 def preview_png(segmentation: Segmentation, window: HounsfieldWindow, caption: str) -> bytes:
     """A montage of axial slices through the liver, or through everything where there is none."""
-    view = _View.of(segmentation, window, ("H", "P", "L"))
+    view = View.of(segmentation, window, ("H", "P", "L"))
     tiles = [_tile(view, index) for index in _shown_slices(view.labels)]
     columns = min(4, len(tiles))
     while len(tiles) % columns:
@@ -54,14 +58,24 @@ def preview_png(segmentation: Segmentation, window: HounsfieldWindow, caption: s
 
 
 @dataclass(frozen=True)
-class _View:
-    """HU and labels [slice, row, column] turned as shown, and the sides of their pixels in mm."""
+class View:
+    """HU and labels [slice, row, column] turned as shown.
+
+    `pixel_mm` are the distances between rows and between columns, `orientation` says where slices,
+    rows and columns point.
+    """
 
     hu: NDArray[np.int16]
     labels: NDArray[np.uint8]
     pixel_mm: tuple[float, float]
+    orientation: tuple[str, str, str]
     window: HounsfieldWindow
     sides_are_known: bool
+
+    @classmethod
+    def as_displayed(cls, segmentation: Segmentation, window: HounsfieldWindow) -> "View":
+        """The source's slices in their order, turned as a radiologist sees them."""
+        return cls.of(segmentation, window, _display_orientation(segmentation.labels))
 
     @classmethod
     def of(
@@ -69,7 +83,7 @@ class _View:
         segmentation: Segmentation,
         window: HounsfieldWindow,
         orientation: tuple[str, str, str],
-    ) -> "_View":
+    ) -> "View":
         hu = segmentation.scan.volume.to_patient_orientation(orientation)
         labels = segmentation.labels.to_patient_orientation(orientation)
         sides_mm = (hu.spacing[1], hu.spacing[2])
@@ -77,6 +91,7 @@ class _View:
             np.asarray(hu.array),
             np.asarray(labels.array),
             sides_mm,
+            orientation,
             window,
             segmentation.scan.sides_are_known,
         )
@@ -88,10 +103,15 @@ class _View:
         return np.asarray(np.clip(scaled, 0, 1) * 255, dtype=np.uint8)
 
     def natural_size(self) -> tuple[int, int]:
-        """Rows and columns with square pixels, none of them smaller than the source's."""
+        """Rows and columns with square pixels, none of them larger than the source's.
+
+        They are larger only where a side would be longer than the source's and `_LONGEST_SIDE_PX`.
+        """
         rows, columns = self.hu.shape[1:]
         row_mm, column_mm = self.pixel_mm
-        pixel_mm = min(row_mm, column_mm)
+        longest_px = max(_LONGEST_SIDE_PX, rows, columns)
+        longest_mm = max(rows * row_mm, columns * column_mm)
+        pixel_mm = max(min(row_mm, column_mm), longest_mm / longest_px)
         return max(1, round(rows * row_mm / pixel_mm)), max(
             1, round(columns * column_mm / pixel_mm)
         )
@@ -108,9 +128,9 @@ class _View:
         labels = cv2.resize(self.labels[index], (columns, rows), interpolation=cv2.INTER_NEAREST)
         picture: Rgb = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
         tumor = labels == TUMOR_LABEL
-        tint = np.array(_TUMOR_COLOR, dtype=np.float32)
+        tint = np.array(TUMOR_COLOR, dtype=np.float32)
         picture[tumor] = (1 - _TUMOR_OPACITY) * picture[tumor] + _TUMOR_OPACITY * tint
-        for mask, color in ((labels >= LIVER_LABEL, _LIVER_COLOR), (tumor, _TUMOR_COLOR)):
+        for mask, color in ((labels >= LIVER_LABEL, LIVER_COLOR), (tumor, TUMOR_COLOR)):
             outlines, _ = cv2.findContours(
                 mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
             )
@@ -135,7 +155,7 @@ def _shown_slices(labels: NDArray[np.uint8]) -> list[int]:
     return [int(index) for index in shown]
 
 
-def _tile(view: _View, index: int) -> Rgb:
+def _tile(view: View, index: int) -> Rgb:
     rows, columns = view.natural_size()
     scale = _TILE_PX / max(rows, columns)
     size = (max(1, round(rows * scale)), max(1, round(columns * scale)))

@@ -64,30 +64,36 @@ def refer_to_frames(result: Dataset, scan: Scan, fingerprint: str) -> None:
     }
     if not planes:
         return
-    done: set[int] = set()  # frames of several segments share an item
+    items = [*result.get("SourceImageSequence", [])]  # of a label map, beside those of its frames
     for frame_groups in result.PerFrameFunctionalGroupsSequence:
         for derivation in frame_groups.get("DerivationImageSequence", []):
-            for image in derivation.SourceImageSequence:
-                if id(image) in done:
-                    continue
-                done.add(id(image))
-                source, frame = planes[str(image.ReferencedSOPInstanceUID)]
-                image.ReferencedSOPClassUID = source.SOPClassUID
-                image.ReferencedSOPInstanceUID = str(source.SOPInstanceUID)
-                image.ReferencedFrameNumber = frame
+            items += derivation.SourceImageSequence
+    for image in {id(item): item for item in items}.values():  # segments' frames share items
+        source, frame = planes[str(image.ReferencedSOPInstanceUID)]
+        image.ReferencedSOPClassUID = source.SOPClassUID
+        image.ReferencedSOPInstanceUID = str(source.SOPInstanceUID)
+        image.ReferencedFrameNumber = frame
     for series in result.ReferencedSeriesSequence:
-        series.ReferencedInstanceSequence = _instances([source for source, _ in planes.values()])
+        series.ReferencedInstanceSequence = [_item(source) for source in instance_references(scan)]
 
 
-def _instances(sources: Sequence[Dataset]) -> list[Dataset]:
-    """A reference to each instance once."""
+def instance_references(scan: Scan) -> list[Dataset]:
+    """SOPClassUID and SOPInstanceUID of each source instance once, in the order of the slices."""
     references = {}
-    for source in sources:
+    for source in scan.source.datasets:
         reference = Dataset()
-        reference.ReferencedSOPClassUID = source.SOPClassUID
-        reference.ReferencedSOPInstanceUID = str(source.SOPInstanceUID)
+        reference.SOPClassUID = source.SOPClassUID
+        reference.SOPInstanceUID = str(source.SOPInstanceUID)
         references[str(source.SOPInstanceUID)] = reference
     return list(references.values())
+
+
+def _item(instance: Dataset) -> Dataset:
+    """An instance as an item of a sequence of references (PS3.3 table 10-11)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = instance.SOPClassUID
+    item.ReferencedSOPInstanceUID = instance.SOPInstanceUID
+    return item
 
 
 def _plane_uid(scan: Scan, index: int, fingerprint: str) -> str:

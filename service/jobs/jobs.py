@@ -1,9 +1,10 @@
 """The durable workflow around the pipeline: accept, run, watch, cancel, delete.
 
-A job is a DBOS workflow of three steps (label, publish, conclude). What a step leaves is in the
-store; DBOS keeps which steps are done, never a volume. A step that is cut off runs again and writes
-the same bytes over what it left. The store's `outcome.json`, written once, says how a job ended. A
-full disk makes a job wait and never fail.
+A job is a DBOS workflow of three steps (label, publish, conclude); where a PACS is part of it, it
+begins with fetch or goes on with deliver. What a step leaves is in the store; DBOS keeps which
+steps are done, never a volume. A step that is cut off runs again and writes the same bytes over
+what it left, and a PACS that gets an object again knows it by its UID. The store's `outcome.json`,
+written once, says how a job ended. A full disk makes a job wait and never fail.
 """
 
 import hashlib
@@ -22,11 +23,13 @@ from pydantic import TypeAdapter
 from sqlalchemy.exc import OperationalError
 
 from service.admission import SMALL_BYTES, SMALL_VOXELS, Admission
+from service.decode.readable import Readable
 from service.errors import (
     Busy,
     Cancelled,
     IdempotencyConflict,
     InternalError,
+    NoDicomSource,
     NoResult,
     NotFound,
     ServiceError,
@@ -37,13 +40,18 @@ from service.inference.segment import Segmenter
 from service.jobs.kept import RESULT, Kept
 from service.jobs.live import DONE, LiveJob, LiveJobs
 from service.jobs.records import (
+    DELIVERY,
+    FETCHED,
     INPUT,
     LABELS,
     OUTCOME,
     REQUEST,
+    Delivered,
+    DeliveryOrder,
     JobError,
     JobRequest,
     Outcome,
+    SeriesAtOrigin,
     Status,
     attempt,
     key,
@@ -51,6 +59,7 @@ from service.jobs.records import (
 )
 from service.jobs.steps import Interrupted, Task, persist, recorded
 from service.metrics import Metrics
+from service.pacs.nodes import Pacs
 from service.pipeline import Options, Run, rounded
 from service.settings import Settings
 from service.spool import Spool
@@ -59,7 +68,7 @@ from service.store import Store
 
 WORKFLOW = "segmentation"
 
-FORMAT = "1"
+FORMAT = "2"
 """Of what is written down of a job; a service goes on with unfinished jobs of its own format."""
 
 MAX_ATTEMPTS = 5
@@ -78,8 +87,6 @@ _WAITING = ("PENDING", "ENQUEUED", "DELAYED")
 """The engine's words for a workflow that has not ended."""
 
 _ID = re.compile("[0-9a-f]{32}")
-
-_OPTIONS = TypeAdapter(Options)
 
 _log = structlog.get_logger(__name__)
 
@@ -105,11 +112,12 @@ class Jobs:
         model: Segmenter,
         admission: Admission,
         metrics: Metrics,
+        pacs: Pacs,
     ) -> None:
         """Open the workflow engine, and go on with every job that was not finished."""
         self._settings, self._store = settings, store
         self._model, self._admission = model, admission
-        self._metrics = metrics
+        self._metrics, self._pacs = metrics, pacs
         self._live = LiveJobs()
         self._claiming = threading.Lock()
         DBOS(config=_engine_config(settings))
@@ -146,22 +154,56 @@ class Jobs:
             raise Busy(f"Expected at most {self._settings.max_jobs} unfinished jobs, found more.")
         self._store.check_space()
 
-    def accept(self, spool: Spool, options: Options, idempotency_key: str | None) -> str:
+    def accept(
+        self,
+        spool: Spool,
+        options: Options,
+        idempotency_key: str | None,
+        delivery: DeliveryOrder | None = None,
+    ) -> str:
         """Write a job down and start it; returns its id, which is the first one's for a repeat.
 
         Raises `BadRequest` for what fails the checks of container, limits, headers and geometry,
+        `UnknownNode`, `NoDicomSource` for other data whose objects are to be delivered,
         `IdempotencyConflict`, `Busy` and `StorageFull`; then there is no job.
         """
-        request = _request(spool, options, idempotency_key)
+        asked = _Asked(options, delivery)
+        request = asked.request(idempotency_key, spool)
         if self._is_repeat(request):
             return request.id
+        self._check_order(delivery)
         self._store.check_space(spool.total_bytes)
         readable = Run(options, self._model).inspect(spool.files(), self._settings)
+        if delivery is not None and readable.format != "dicom":
+            raise NoDicomSource(f"Expected DICOM to be delivered, found {readable.format}.")
+        small = spool.total_bytes <= SMALL_BYTES and readable.voxels <= SMALL_VOXELS
+        return self._begin(request, spool, readable if small else None)
+
+    def accept_series(
+        self,
+        origin: SeriesAtOrigin,
+        options: Options,
+        idempotency_key: str | None,
+        delivery: DeliveryOrder | None,
+    ) -> str:
+        """The same for a series that is fetched from a PACS. Raises `UnknownNode`, `Busy` ..."""
+        request = _Asked(options, delivery, origin).request(idempotency_key)
+        if self._is_repeat(request):
+            return request.id
+        self._pacs.origin(origin.node)
+        self._check_order(delivery)
+        return self._begin(request, None, None)
+
+    def _check_order(self, delivery: DeliveryOrder | None) -> None:
+        if delivery is not None:
+            self._pacs.node(delivery.node)
+
+    def _begin(self, request: JobRequest, spool: Spool | None, readable: Readable | None) -> str:
+        """Start a job, unless one with its id came at the same moment."""
         while (live := self._claim(request)) is None:
-            if self._is_repeat(request):  # one that came at the same moment
+            if self._is_repeat(request):
                 return request.id
-        if spool.total_bytes <= SMALL_BYTES and readable.voxels <= SMALL_VOXELS:
-            live.readable = readable  # a large one is read again, not to wait in memory
+        live.readable = readable  # a large one is read again, not to wait in memory
         self._start(request.id, spool)
         live.accepted.set()
         return request.id
@@ -195,6 +237,11 @@ class Jobs:
             with suppress(NotFound):  # deleted since it was listed
                 jobs.append(self.get(workflow.workflow_id))
         return jobs, len(found) > limit
+
+    def delivered(self, job_id: str) -> Delivered | None:
+        """What became of the objects that were sent, None where none were, or not yet."""
+        data = self._store.get(key(job_id, DELIVERY))
+        return None if data is None else Delivered.model_validate_json(data)
 
     def result(self, job_id: str) -> bytes | None:
         """The JSON of a result without its contours, None where there is no result."""
@@ -291,9 +338,10 @@ class Jobs:
             raise StorageFull("Expected room to note that the job is deleted.") from error
         self._store.delete(request)
 
-    def _start(self, job_id: str, spool: Spool) -> None:
+    def _start(self, job_id: str, spool: Spool | None) -> None:
         try:
-            self._store.put(key(job_id, INPUT), spool.chunks())
+            if spool is not None:
+                self._store.put(key(job_id, INPUT), spool.chunks())
             with SetWorkflowID(job_id):
                 DBOS.start_workflow(self._workflow, job_id)
         except BaseException as error:
@@ -349,19 +397,22 @@ class Jobs:
             request = self._request(job_id)
             if request is not None and self._outcome(job_id) is None:
                 self._perform(request, live)
-            for name in (*map(attempt, range(1, MAX_ATTEMPTS + 1)), LABELS, INPUT):
+            self._forget_attempts(job_id)
+            for name in (LABELS, INPUT, FETCHED):
                 self._store.delete(key(job_id, name))
         finally:
             self._live.end(job_id)
 
     def _perform(self, request: JobRequest, live: LiveJob) -> None:
         run = Run(request.options, self._model, live.stop, live.advance, live.enter)
-        task = Task(request, run, self._store, self._settings, live)
+        task = Task(request, run, self._store, self._settings, self._pacs, live)
         try:
-            turns = self._admission.turn(sum(request.file_bytes), live.stop)
-            with turns as turn, self._counted(request.id, live.stop):
-                error = task.step("label", lambda: task.label(turn))
-                error = error or task.step("publish", task.publish)
+            with self._counted(request.id, live.stop):
+                error = None if request.origin is None else task.step("fetch", task.fetch)
+                error = error or self._segment(task, live.stop)
+            if error is None and request.delivery is not None:
+                self._forget_attempts(request.id)  # they count what may end the process
+                error = task.step("deliver", task.deliver)
         except ShuttingDown as reason:
             raise Interrupted from reason
         except ServiceError as reason:
@@ -376,6 +427,16 @@ class Jobs:
                 raise Interrupted from reason
 
         recorded("conclude", conclude)
+
+    def _segment(self, task: Task, stop: StopSignal) -> JobError | None:
+        """The steps that hold a volume in memory, which take turns."""
+        with self._admission.turn(task.input_bytes, stop) as turn:
+            error = task.step("label", lambda: task.label(turn))
+            return error or task.step("publish", task.publish)
+
+    def _forget_attempts(self, job_id: str) -> None:
+        for name in map(attempt, range(1, MAX_ATTEMPTS + 1)):
+            self._store.delete(key(job_id, name))
 
     @contextmanager
     def _counted(self, job_id: str, stop: StopSignal) -> Iterator[None]:
@@ -426,17 +487,30 @@ def _cancelled() -> Cancelled:
     return Cancelled("The segmentation was cancelled by request.")
 
 
-def _request(spool: Spool, options: Options, idempotency_key: str | None) -> JobRequest:
-    """What was asked, under an id that follows from the Idempotency-Key where there is one."""
-    job_id = uuid.uuid4().hex if idempotency_key is None else _job_id(idempotency_key)
-    asked = spool.sha256.encode() + _OPTIONS.dump_json(options)
-    return JobRequest(
-        id=job_id,
-        created_at=now(),
-        options=options,
-        file_bytes=spool.sizes,
-        input_sha256=hashlib.sha256(asked).hexdigest(),
-    )
+@dataclass(frozen=True)
+class _Asked:
+    """What a request asks for beside its files."""
+
+    options: Options
+    delivery: DeliveryOrder | None
+    origin: SeriesAtOrigin | None = None
+
+    def request(self, idempotency_key: str | None, spool: Spool | None = None) -> JobRequest:
+        """Its record, under an id that follows from the Idempotency-Key where there is one."""
+        job_id = uuid.uuid4().hex if idempotency_key is None else _job_id(idempotency_key)
+        files = b"" if spool is None else spool.sha256.encode()
+        return JobRequest(
+            id=job_id,
+            created_at=now(),
+            options=self.options,
+            file_bytes=() if spool is None else spool.sizes,
+            input_sha256=hashlib.sha256(files + _ASKED.dump_json(self)).hexdigest(),
+            origin=self.origin,
+            delivery=self.delivery,
+        )
+
+
+_ASKED = TypeAdapter(_Asked)
 
 
 def _job_id(idempotency_key: str) -> str:

@@ -1,111 +1,100 @@
-"""What is kept of a result: files as they are sent, and arrays of which slices are drawn later."""
+"""What is kept of a result: files as they are sent, and arrays of which more is made on demand."""
 
 import dataclasses
+import io
+import zipfile
 import zlib
+from collections.abc import Collection
 from datetime import datetime
 
 import numpy as np
-from highdicom import Volume
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydicom import Dataset, dcmread
 
+from service.encode.dicom_seg import segmentation_dcm
 from service.encode.nifti import image_nii_gz
+from service.encode.objects import FILES, USUAL, ObjectName
 from service.encode.png import mask_png, overlay_pngs
-from service.errors import NotFound
+from service.encode.secondary_capture import overlays_dcm
+from service.errors import NoDicomSource, NotFound
+from service.findings import lesion_ids
 from service.inference.segment import Segmentation
 from service.inference.work import Labelled
-from service.irregular import Irregular
 from service.jobs.records import key
-from service.pipeline import Result, documents
+from service.jobs.scene import Headers, Scene
+from service.pacs.delivery import Instance
+from service.pipeline import Result, dicom_object, documents
 from service.store import Store
-from service.volume import (
-    HounsfieldWindow,
-    LengthUnit,
-    NiftiGrid,
-    Scan,
-    SourceFormat,
-    SourceReference,
-)
 
 RESULT = "result.json"
 """Of the documents the one that says what was found."""
 
 _SCENE = "scene.json"
+_HEADERS = "headers.json"
+
+_IDENTIFIERS = ["StudyInstanceUID", "SOPClassUID", "SOPInstanceUID"]
 _IMAGE = "image.int16"
 _LABELS = "labels.uint8"
 
 
-class _Grid(BaseModel):
-    """A `NiftiGrid`."""
+def keep(
+    store: Store,
+    job_id: str,
+    result: Result,
+    made_at: datetime,
+    objects: Collection[ObjectName] = (),
+) -> None:
+    """Store a result's documents and arrays, and those of `objects` that are not always made.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    affine_ras: list[list[float]]
-    unit: LengthUnit
-    placed: bool
-    reversed_slices: bool
-    shape: tuple[int, ...]
-
-    @classmethod
-    def of(cls, grid: NiftiGrid) -> "_Grid":
-        fields = {**vars(grid), "affine_ras": grid.affine_ras.tolist()}
-        return cls.model_validate(fields)
-
-    def restored(self) -> NiftiGrid:
-        return NiftiGrid(**{**vars(self), "affine_ras": np.array(self.affine_ras)})
-
-
-class _Scene(BaseModel):
-    """What beside the voxels is needed to draw a scan and to write it as NIfTI."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: SourceFormat
-    affine: list[list[float]]
-    shape: tuple[int, int, int]
-    grid: _Grid | None
-    slice_positions_mm: list[list[float]] | None
-    window: HounsfieldWindow
-
-    @classmethod
-    def of(cls, result: Result) -> "_Scene":
-        scan = result.segmentation.scan
-        grid = scan.source.grid
-        slices, rows, columns = scan.volume.spatial_shape
-        return cls(
-            format=scan.source.format,
-            affine=scan.volume.affine.tolist(),
-            shape=(slices, rows, columns),
-            grid=grid and _Grid.of(grid),
-            slice_positions_mm=scan.irregular and scan.irregular.positions_mm.tolist(),
-            window=result.model.contract.window,
-        )
-
-    def segmentation(self, hu: NDArray[np.int16], labels: NDArray[np.uint8]) -> Segmentation:
-        """These slices and their labels; headers, and what only measuring needs, are not kept."""
-        grid = None if self.grid is None else self.grid.restored()
-        affine, positions = np.array(self.affine), self.slice_positions_mm
-        irregular = None if positions is None else Irregular(np.array(positions), affine)
-        source = SourceReference(self.format, None, None, grid=grid)
-        volume = Volume(hu, affine, "PATIENT")
-        scan = Scan(volume, source, irregular=irregular)
-        drawn = volume.with_array(labels)
-        return Segmentation(scan, drawn, drawn, (), ())
-
-
-def keep(store: Store, job_id: str, result: Result, made_at: datetime) -> None:
-    """Store a result's documents and arrays; the same result and date give the same bytes."""
+    The same result and date give the same bytes.
+    """
     timeless = dataclasses.replace(result, timings_s={})  # the job's outcome holds its timings
     for name, content in documents(timeless, made_at):
         store.put(key(job_id, name), content)
+    for rare in objects:
+        if rare not in USUAL:
+            for name, content in dicom_object(result, rare, made_at):
+                store.put(key(job_id, name), content)
     segmentation = result.segmentation
     store.put(key(job_id, _IMAGE), _bytes(segmentation.scan.volume.array))
     store.put(key(job_id, _LABELS), _bytes(segmentation.labels.array))
-    store.put(key(job_id, _SCENE), _Scene.of(result).model_dump_json().encode())
+    headers = Headers.of(segmentation.scan, result.fingerprint)
+    if headers is not None:
+        store.put(key(job_id, _HEADERS), headers.model_dump_json().encode())
+    store.put(key(job_id, _SCENE), Scene.of(result, made_at).model_dump_json().encode())
+
+
+def kept_instances(
+    store: Store, job_id: str, objects: Collection[ObjectName]
+) -> tuple[Instance, ...]:
+    """The DICOM instances of these objects, read from the store as they are sent."""
+    instances = []
+    for name in objects:
+        start = key(job_id, FILES[name])
+        for found in store.keys(start) if name == "overlays" else [start]:
+            instances.append(_instance(store, name, found))
+    return tuple(instances)
+
+
+def _instance(store: Store, name: ObjectName, found: str) -> Instance:
+    def data() -> bytes:
+        content = store.get(found)
+        if content is None:
+            raise NotFound("Expected an object to be sent, found it deleted.")
+        return content
+
+    header = dcmread(io.BytesIO(data()), stop_before_pixels=True, specific_tags=_IDENTIFIERS)
+    return Instance(
+        object_name=name,
+        study_instance_uid=str(header.StudyInstanceUID),
+        sop_class_uid=str(header.SOPClassUID),
+        sop_instance_uid=str(header.SOPInstanceUID),
+        data=data,
+    )
 
 
 class Kept:
-    """The pictures and volumes of one finished job, made from what was kept."""
+    """The pictures, volumes and rarer objects of one finished job, made from what was kept."""
 
     def __init__(self, store: Store, job_id: str) -> None:
         """Raises `NotFound` where nothing is kept under this id."""
@@ -113,7 +102,7 @@ class Kept:
         scene = store.get(key(job_id, _SCENE))
         if scene is None:
             raise NotFound("Expected a segmentation with a result, found none.")
-        self._scene = _Scene.model_validate_json(scene)
+        self._scene = Scene.model_validate_json(scene)
 
     def mask_png(self, index: int) -> bytes:
         """The labels of one slice. Raises `NotFound` for a slice that is not there."""
@@ -126,7 +115,36 @@ class Kept:
     def image_nii_gz(self) -> bytes:
         """The whole scan as NIfTI, on the grid of its mask."""
         hu = np.frombuffer(self._object(_IMAGE), np.int16).reshape(self._scene.shape)
-        return image_nii_gz(self._scene.segmentation(hu, np.zeros(hu.shape, np.uint8)).scan)
+        return image_nii_gz(self._scene.whole(hu, np.zeros(hu.shape, np.uint8), ()).scan)
+
+    def labelmap_dcm(self) -> bytes:
+        """The labels as a SEG of encoding LABELMAP. Raises `NoDicomSource`."""
+        headers = self._headers()
+        labels = np.frombuffer(self._object(_LABELS), np.uint8).reshape(self._scene.shape)
+        # Of the image only its shape counts here: a view of one voxel takes no memory.
+        hu = np.broadcast_to(np.zeros(1, np.int16), labels.shape)
+        drawn = self._scene.whole(hu, labels, headers)
+        ids = drawn.labels.with_array(lesion_ids(labels))
+        return segmentation_dcm(drawn.scan, drawn.labels, ids, self._scene.provenance, "labelmap")
+
+    def overlays_zip(self) -> bytes:
+        """A zip of secondary captures, one a slice with liver. Raises `NoDicomSource`."""
+        headers = self._headers()
+        hu = np.frombuffer(self._object(_IMAGE), np.int16).reshape(self._scene.shape)
+        labels = np.frombuffer(self._object(_LABELS), np.uint8).reshape(self._scene.shape)
+        drawn, scene = self._scene.whole(hu, labels, headers), self._scene
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, content in overlays_dcm(drawn, scene.window, scene.provenance):
+                # A date of its own would make each answer another one.
+                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+        return buffer.getvalue()
+
+    def _headers(self) -> tuple[Dataset, ...]:
+        if self._scene.format != "dicom":
+            found = self._scene.format
+            raise NoDicomSource(f"Expected a DICOM source for a DICOM result, found {found}.")
+        return Headers.model_validate_json(self._object(_HEADERS)).restored()
 
     def _slice(self, index: int) -> Segmentation:
         slices, rows, columns = self._scene.shape
@@ -135,7 +153,7 @@ class Kept:
         size, shape = rows * columns, (1, rows, columns)
         hu = self._object(_IMAGE, 2 * size * index, 2 * size)
         labels = self._object(_LABELS, size * index, size)
-        return self._scene.segmentation(
+        return self._scene.slice(
             np.frombuffer(hu, np.int16).reshape(shape),
             np.frombuffer(labels, np.uint8).reshape(shape),
         )

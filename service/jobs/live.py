@@ -11,7 +11,15 @@ from service.stopping import StopSignal
 DONE = "done"
 """The stage of a job whose end is written down, or about to be."""
 
-_BEGINS_AT = {"inspect": 0.0, "read": 0.02, "label": 0.05, "clean_up": 0.9, "publish": 0.95}
+_BEGINS_AT = {
+    "fetch": 0.0,
+    "inspect": 0.02,
+    "read": 0.03,
+    "label": 0.05,
+    "clean_up": 0.9,
+    "publish": 0.94,
+    "deliver": 0.97,
+}
 """How far a job is when a stage begins; labelling fills most of the time."""
 
 

@@ -5,21 +5,40 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from service.encode.objects import ObjectName
 from service.errors import ServiceError
+from service.pacs.delivery import Receipt
 from service.pipeline import Options
 
 EndStatus = Literal["succeeded", "failed", "cancelled"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 INPUT = "input"
+FETCHED = "fetched.json"
 REQUEST = "request.json"
 LABELS = "labels.z"
+DELIVERY = "delivery.json"
 OUTCOME = "outcome.json"
 """Keys of a job's objects, under its id. The outcome comes last: where it stands, all is there."""
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SeriesAtOrigin(_Record):
+    """A series that a PACS node has, by the node's name."""
+
+    node: str
+    study_instance_uid: str
+    series_instance_uid: str
+
+
+class DeliveryOrder(_Record):
+    """Which objects of the result go to which PACS node."""
+
+    node: str
+    objects: tuple[ObjectName, ...]
 
 
 class JobRequest(_Record):
@@ -29,8 +48,25 @@ class JobRequest(_Record):
     created_at: datetime
     options: Options
     file_bytes: tuple[int, ...]
+    """Of the input as it came with the request; empty where it is fetched from `origin`."""
     input_sha256: str
-    """Of the files and the options: a repeated Idempotency-Key must bring the same."""
+    """Of all that was asked: a repeated Idempotency-Key must bring the same."""
+    origin: SeriesAtOrigin | None = None
+    delivery: DeliveryOrder | None = None
+
+
+class FetchedInput(_Record):
+    """The input as it came from the origin, and how much else the origin sent with it."""
+
+    file_bytes: tuple[int, ...]
+    dropped: int
+
+
+class Delivered(_Record):
+    """What the node said of each object that was sent."""
+
+    node: str
+    receipts: tuple[Receipt, ...]
 
 
 class JobError(_Record):

@@ -1,22 +1,39 @@
-"""The steps of one job: label, publish; and how the workflow runs a step."""
+"""The steps of one job (fetch, label, publish, deliver), and how the workflow runs a step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
 from dbos import DBOS
 from sqlalchemy.exc import OperationalError
+from typing_extensions import Buffer
 
 from service.admission import Turn
 from service.decode.readable import Readable
 from service.errors import InternalError, NotFound, ServiceError, ShuttingDown, StorageFull
 from service.inference.work import Labelled
-from service.jobs.kept import keep, pack, unpack
+from service.jobs.kept import keep, kept_instances, pack, unpack
 from service.jobs.live import LiveJob
-from service.jobs.records import INPUT, LABELS, JobError, JobRequest, key
+from service.jobs.records import (
+    DELIVERY,
+    FETCHED,
+    INPUT,
+    LABELS,
+    Delivered,
+    FetchedInput,
+    JobError,
+    JobRequest,
+    key,
+)
 from service.logs import place_of
+from service.notices import Notice
+from service.pacs.delivery import deliver
+from service.pacs.dicomweb import fetch_series
+from service.pacs.nodes import Pacs
 from service.pipeline import Run
 from service.settings import Settings
+from service.spool import Spool
 from service.stopping import StopSignal
 from service.store import Store
 from service.volume import Scan
@@ -40,10 +57,16 @@ class Task:
     """The steps of one run of one job; a step takes what the one before left, here or stored."""
 
     def __init__(
-        self, request: JobRequest, run: Run, store: Store, settings: Settings, live: LiveJob
+        self,
+        request: JobRequest,
+        run: Run,
+        store: Store,
+        settings: Settings,
+        pacs: Pacs,
+        live: LiveJob,
     ) -> None:
         self._request, self._run = request, run
-        self._store, self._settings = store, settings
+        self._store, self._settings, self._pacs = store, settings, pacs
         self._live = live
         self._scan: Scan | None = None
         self._labelled: Labelled | None = None
@@ -68,38 +91,104 @@ class Task:
         failed = recorded(name, guarded)
         return None if failed is None else JobError.model_validate(failed)
 
+    @property
+    def input_bytes(self) -> int:
+        """Of the input, once it is there."""
+        return sum(self._file_bytes())
+
+    def fetch(self) -> None:
+        """Store the series that the origin has."""
+        origin, run = self._request.origin, self._run
+        if origin is None:
+            return
+        self._live.enter("fetch")
+        node = self._pacs.origin(origin.node)
+        with Spool(self._settings.spool_folder) as spool:
+            came = fetch_series(
+                node,
+                origin.study_instance_uid,
+                origin.series_instance_uid,
+                spool,
+                self._settings,
+                run.stop,
+            )
+            persist(lambda: self._put(INPUT, spool.chunks()), run.stop)
+            dropped = came.foreign + came.repeated + came.unreadable
+            fetched = FetchedInput(file_bytes=spool.sizes, dropped=dropped)
+        persist(lambda: self._put(FETCHED, fetched.model_dump_json().encode()), run.stop)
+
     def label(self, turn: Turn) -> None:
         """Decode the input and store what the model says of it."""
         readable = self._live.readable or self._inspect()
         self._live.readable = None
         turn.settle(readable.voxels, self._run.stop)
-        self._scan = self._run.read(readable)
+        self._scan = self._read(readable)
         del readable  # and with it the files
         self._labelled = self._run.label(self._scan)
         packed = pack(self._labelled)
-        persist(lambda: self._store.put(key(self._request.id, LABELS), packed), self._run.stop)
+        persist(lambda: self._put(LABELS, packed), self._run.stop)
 
     def publish(self) -> None:
         """Measure, and store every output."""
-        scan = self._scan or self._run.read(self._inspect())
+        scan = self._scan or self._read(self._inspect())
         labelled = self._labelled or self._stored_labels() or self._run.label(scan)
         result = self._run.finish(scan, labelled)
         self._live.enter("publish")
         self._run.stop.check()
         request = self._request
-        persist(lambda: keep(self._store, request.id, result, request.created_at), self._run.stop)
+        objects = () if request.delivery is None else request.delivery.objects
+        persist(
+            lambda: keep(self._store, request.id, result, request.created_at, objects),
+            self._run.stop,
+        )
+
+    def deliver(self) -> None:
+        """Send the objects that were asked for, and write down what became of each."""
+        order = self._request.delivery
+        if order is None:
+            return
+        self._live.enter("deliver")
+        instances = kept_instances(self._store, self._request.id, order.objects)
+        receipts = deliver(self._pacs.node(order.node), instances, self._settings, self._run.stop)
+        delivered = Delivered(node=order.node, receipts=receipts).model_dump_json().encode()
+        persist(lambda: self._put(DELIVERY, delivered), self._run.stop)
 
     def _inspect(self) -> Readable:
         return self._run.inspect(self._files(), self._settings)
 
+    def _read(self, readable: Readable) -> Scan:
+        """The scan; what the origin sent beside it is told as a warning."""
+        scan = self._run.read(readable)
+        fetched = self._fetched()
+        if fetched is None or not fetched.dropped:
+            return scan
+        message = f"{fetched.dropped} object(s) from the PACS were of another series or no DICOM."
+        return replace(scan, notices=(*scan.notices, Notice("objects_left_out", message)))
+
     def _files(self) -> Iterator[bytes]:
         start = 0
-        for size in self._request.file_bytes:
+        for size in self._file_bytes():
             data = self._store.get_range(key(self._request.id, INPUT), start, size)
             if data is None:
                 raise NotFound("Expected the job's input, found it deleted.")
             yield data
             start += size
+
+    def _file_bytes(self) -> tuple[int, ...]:
+        fetched = self._fetched()
+        return self._request.file_bytes if fetched is None else fetched.file_bytes
+
+    def _fetched(self) -> FetchedInput | None:
+        """What the fetch left, None for a job that has none. Raises `NotFound`."""
+        if self._request.origin is None:
+            return None
+        data = self._store.get(key(self._request.id, FETCHED))
+        if data is None:
+            raise NotFound("Expected the job's input, found it deleted.")
+        return FetchedInput.model_validate_json(data)
+
+    def _put(self, name: str, data: Buffer | Iterable[Buffer]) -> None:
+        self._store.put(key(self._request.id, name), data)
 
     def _stored_labels(self) -> Labelled | None:
         data = self._store.get(key(self._request.id, LABELS))

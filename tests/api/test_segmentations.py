@@ -67,7 +67,7 @@ def test_parts(shared: TestClient, done: dict, clean_volume: Volume) -> None:
     links = done["links"]
     assert set(links) == {
         "self", "mask_nifti", "mask_dicom", "image_nifti", "mask_png", "overlay_png", "preview",
-        "contours",
+        "contours", "report_dicom", "rtstruct", "overlays", "report_fhir",
     }  # fmt: skip
     get = {name: shared.get(address.replace("{slice}", "20")) for name, address in links.items()}
     assert {response.status_code for response in get.values()} == {200}
@@ -192,7 +192,8 @@ def test_finished_job_keeps_no_upload(shared: TestClient, done: dict) -> None:
     folder = shared.app.state.resources.settings.store_folder / done["id"]
     assert {path.name for path in folder.iterdir()} == {
         "request.json", "outcome.json", "result.json", "contours.json", "mask.nii.gz", "mask.dcm",
-        "preview.png", "scene.json", "image.int16", "labels.uint8",
+        "report.dcm", "rtstruct.dcm", "report.fhir.json", "preview.png",
+        "scene.json", "headers.json", "image.int16", "labels.uint8",
     }  # fmt: skip
 
 

@@ -51,7 +51,7 @@ PLACES = {
     "inference": lambda: after(Batcher, "_label", calls=2),
     "between inference and encode": lambda: after(Store, "put", when=wrote(LABELS)),
     "measure": lambda: before(pipeline, "measure"),
-    "encode": lambda: before(pipeline, "dicom_seg"),
+    "encode": lambda: before(pipeline, "segmentation_dcm"),
     "between two results": lambda: after(Store, "put", when=wrote("mask.dcm")),
     "before the outcome": lambda: before(Store, "create", when=wrote(OUTCOME)),
     "after the outcome": lambda: after(Store, "create", when=wrote(OUTCOME)),

@@ -1,0 +1,234 @@
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from ... import errors
+from ...client import AuthenticatedClient, Client
+from ...models.get_mask_dicom_encoding import GetMaskDicomEncoding
+from ...models.problem import Problem
+from ...types import UNSET, File, Response, Unset
+
+
+def _get_kwargs(
+    id: str,
+    *,
+    encoding: GetMaskDicomEncoding | Unset = GetMaskDicomEncoding.BINARY,
+) -> dict[str, Any]:
+
+    params: dict[str, Any] = {}
+
+    json_encoding: str | Unset = UNSET
+    if not isinstance(encoding, Unset):
+        json_encoding = encoding.value
+
+    params["encoding"] = json_encoding
+
+    params = {k: v for k, v in params.items() if v is not UNSET and v is not None}
+
+    _kwargs: dict[str, Any] = {
+        "method": "get",
+        "url": "/v1/segmentations/{id}/mask.dcm".format(
+            id=quote(str(id), safe=""),
+        ),
+        "params": params,
+    }
+
+    return _kwargs
+
+
+def _parse_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> File | Problem | None:
+    if response.status_code == 200:
+        response_200 = File(payload=BytesIO(response.content))
+
+        return response_200
+
+    if response.status_code == 400:
+        response_400 = Problem.from_dict(response.json())
+
+        return response_400
+
+    if response.status_code == 404:
+        response_404 = Problem.from_dict(response.json())
+
+        return response_404
+
+    if response.status_code == 409:
+        response_409 = Problem.from_dict(response.json())
+
+        return response_409
+
+    if response.status_code == 422:
+        response_422 = Problem.from_dict(response.json())
+
+        return response_422
+
+    if response.status_code == 431:
+        response_431 = Problem.from_dict(response.json())
+
+        return response_431
+
+    if response.status_code == 500:
+        response_500 = Problem.from_dict(response.json())
+
+        return response_500
+
+    if response.status_code == 503:
+        response_503 = Problem.from_dict(response.json())
+
+        return response_503
+
+    if response.status_code == 507:
+        response_507 = Problem.from_dict(response.json())
+
+        return response_507
+
+    if client.raise_on_unexpected_status:
+        raise errors.UnexpectedStatus(response.status_code, response.content)
+    else:
+        return None
+
+
+def _build_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> Response[File | Problem]:
+    return Response(
+        status_code=HTTPStatus(response.status_code),
+        content=response.content,
+        headers=response.headers,
+        parsed=_parse_response(client=client, response=response),
+    )
+
+
+def sync_detailed(
+    id: str,
+    *,
+    client: AuthenticatedClient | Client,
+    encoding: GetMaskDicomEncoding | Unset = GetMaskDicomEncoding.BINARY,
+) -> Response[File | Problem]:
+    """The labels as DICOM SEG, where the source was DICOM
+
+     `encoding=labelmap` gives a Label Map Segmentation, which not every viewer can read.
+
+    Args:
+        id (str):
+        encoding (GetMaskDicomEncoding | Unset): Of the SEG's pixels. Default:
+            GetMaskDicomEncoding.BINARY.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[File | Problem]
+    """
+
+    kwargs = _get_kwargs(
+        id=id,
+        encoding=encoding,
+    )
+
+    response = client.get_httpx_client().request(
+        **kwargs,
+    )
+
+    return _build_response(client=client, response=response)
+
+
+def sync(
+    id: str,
+    *,
+    client: AuthenticatedClient | Client,
+    encoding: GetMaskDicomEncoding | Unset = GetMaskDicomEncoding.BINARY,
+) -> File | Problem | None:
+    """The labels as DICOM SEG, where the source was DICOM
+
+     `encoding=labelmap` gives a Label Map Segmentation, which not every viewer can read.
+
+    Args:
+        id (str):
+        encoding (GetMaskDicomEncoding | Unset): Of the SEG's pixels. Default:
+            GetMaskDicomEncoding.BINARY.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        File | Problem
+    """
+
+    return sync_detailed(
+        id=id,
+        client=client,
+        encoding=encoding,
+    ).parsed
+
+
+async def asyncio_detailed(
+    id: str,
+    *,
+    client: AuthenticatedClient | Client,
+    encoding: GetMaskDicomEncoding | Unset = GetMaskDicomEncoding.BINARY,
+) -> Response[File | Problem]:
+    """The labels as DICOM SEG, where the source was DICOM
+
+     `encoding=labelmap` gives a Label Map Segmentation, which not every viewer can read.
+
+    Args:
+        id (str):
+        encoding (GetMaskDicomEncoding | Unset): Of the SEG's pixels. Default:
+            GetMaskDicomEncoding.BINARY.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[File | Problem]
+    """
+
+    kwargs = _get_kwargs(
+        id=id,
+        encoding=encoding,
+    )
+
+    response = await client.get_async_httpx_client().request(**kwargs)
+
+    return _build_response(client=client, response=response)
+
+
+async def asyncio(
+    id: str,
+    *,
+    client: AuthenticatedClient | Client,
+    encoding: GetMaskDicomEncoding | Unset = GetMaskDicomEncoding.BINARY,
+) -> File | Problem | None:
+    """The labels as DICOM SEG, where the source was DICOM
+
+     `encoding=labelmap` gives a Label Map Segmentation, which not every viewer can read.
+
+    Args:
+        id (str):
+        encoding (GetMaskDicomEncoding | Unset): Of the SEG's pixels. Default:
+            GetMaskDicomEncoding.BINARY.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        File | Problem
+    """
+
+    return (
+        await asyncio_detailed(
+            id=id,
+            client=client,
+            encoding=encoding,
+        )
+    ).parsed

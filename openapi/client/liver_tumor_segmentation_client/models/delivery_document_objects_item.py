@@ -1,0 +1,12 @@
+from enum import StrEnum
+
+
+class DeliveryDocumentObjectsItem(StrEnum):
+    LABELMAP = "labelmap"
+    OVERLAYS = "overlays"
+    RTSTRUCT = "rtstruct"
+    SEG = "seg"
+    SR = "sr"
+
+    def __str__(self) -> str:
+        return str(self.value)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from attrs import define as _attrs_define
+from attrs import field as _attrs_field
+
+T = TypeVar("T", bound="HounsfieldWindow")
+
+
+@_attrs_define
+class HounsfieldWindow:
+    """A range of CT values; what lies outside is clipped to its ends.
+
+    Attributes:
+        lower_hu (float):
+        upper_hu (float):
+    """
+
+    lower_hu: float
+    upper_hu: float
+    additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        lower_hu = self.lower_hu
+
+        upper_hu = self.upper_hu
+
+        field_dict: dict[str, Any] = {}
+        field_dict.update(self.additional_properties)
+        field_dict.update(
+            {
+                "lower_hu": lower_hu,
+                "upper_hu": upper_hu,
+            }
+        )
+
+        return field_dict
+
+    @classmethod
+    def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
+        d = dict(src_dict)
+        lower_hu = d.pop("lower_hu")
+
+        upper_hu = d.pop("upper_hu")
+
+        hounsfield_window = cls(
+            lower_hu=lower_hu,
+            upper_hu=upper_hu,
+        )
+
+        hounsfield_window.additional_properties = d
+        return hounsfield_window
+
+    @property
+    def additional_keys(self) -> list[str]:
+        return list(self.additional_properties.keys())
+
+    def __getitem__(self, key: str) -> Any:
+        return self.additional_properties[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.additional_properties[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.additional_properties[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.additional_properties

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from attrs import define as _attrs_define
+from attrs import field as _attrs_field
+
+T = TypeVar("T", bound="ModelDocument")
+
+
+@_attrs_define
+class ModelDocument:
+    """Which model answered, on which device: read from the live session, not from the settings.
+
+    Attributes:
+        name (str):
+        version (str):
+        sha256 (str):
+        provider (str):
+        device (str):
+    """
+
+    name: str
+    version: str
+    sha256: str
+    provider: str
+    device: str
+    additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        name = self.name
+
+        version = self.version
+
+        sha256 = self.sha256
+
+        provider = self.provider
+
+        device = self.device
+
+        field_dict: dict[str, Any] = {}
+        field_dict.update(self.additional_properties)
+        field_dict.update(
+            {
+                "name": name,
+                "version": version,
+                "sha256": sha256,
+                "provider": provider,
+                "device": device,
+            }
+        )
+
+        return field_dict
+
+    @classmethod
+    def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
+        d = dict(src_dict)
+        name = d.pop("name")
+
+        version = d.pop("version")
+
+        sha256 = d.pop("sha256")
+
+        provider = d.pop("provider")
+
+        device = d.pop("device")
+
+        model_document = cls(
+            name=name,
+            version=version,
+            sha256=sha256,
+            provider=provider,
+            device=device,
+        )
+
+        model_document.additional_properties = d
+        return model_document
+
+    @property
+    def additional_keys(self) -> list[str]:
+        return list(self.additional_properties.keys())
+
+    def __getitem__(self, key: str) -> Any:
+        return self.additional_properties[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.additional_properties[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.additional_properties[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.additional_properties

@@ -1,0 +1,243 @@
+"""Findings as a DICOM SR: Comprehensive 3D SR, TID 1500 (PS3.16), to be read beside the SEG.
+
+A group of volumetric measurements (TID 1411) for each segment of the SEG, under the same tracking
+identifiers, its volume that of the segment; the organ with its lesions, and all tumour together,
+which no segment shows, are groups without one (TID 1501).
+"""
+
+import io
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    Comprehensive3DSR,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    ReferencedSegment,
+    SourceSeriesForSegmentation,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from highdicom.sr.templates import LanguageOfContentItemAndDescendants
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from service.encode.dicom_seg import LIVER_SEGMENT, seg_reference
+from service.encode.identity import derived_uid
+from service.encode.provenance import (
+    MANUFACTURER,
+    NOT_FOR_DIAGNOSIS,
+    Provenance,
+    dicom_code,
+    stamp,
+    tracking_id,
+    tracking_uid,
+)
+from service.encode.source_headers import headers, instance_references
+from service.findings import Findings, Lesion
+from service.inference.contract import SegmentClass
+from service.volume import Scan
+
+SERIES_NUMBER = 1005
+
+_COMPUTED_TOMOGRAPHY = Code("77477000", "SCT", "Computed tomography")
+_ENGLISH = CodedConcept("en", "RFC5646", "English")
+_VOLUME = Code("118565006", "SCT", "Volume")
+_LONG_AXIS = Code("103339001", "SCT", "Long axis")
+_SHORT_AXIS = Code("103340004", "SCT", "Short axis")
+_ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
+_MEAN = Code("373098007", "SCT", "Mean")
+_MILLILITER = Code("mL", "UCUM", "milliliter")
+_MILLIMETER = Code("mm", "UCUM", "millimeter")
+_HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+_NO_UNIT = Code("1", "UCUM", "no units")
+
+_Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
+
+_OWN_SCHEME = "99LTS"
+_BURDEN = Code("BURDEN", _OWN_SCHEME, "Tumor volume per organ volume")
+"""No code of SNOMED CT or DICOM says this of a liver."""
+
+
+def report_dcm(scan: Scan, findings: Findings, provenance: Provenance) -> bytes:
+    """The SR as a DICOM file. The scan must be DICOM; what is not known is left out.
+
+    It refers to the BINARY SEG of the same provenance, which belongs beside it.
+    """
+    sources = headers(scan, provenance.fingerprint)
+    report = Comprehensive3DSR(
+        evidence=_evidence(scan, sources[0], provenance),
+        content=_content(findings, str(sources[0].SeriesInstanceUID), provenance),
+        series_instance_uid=provenance.uid("sr series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=provenance.uid("sr instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=True,  # as far as the software goes; VerificationFlag stays UNVERIFIED
+        series_description="AI liver and tumours, measurements (research)",
+    )
+    report.CodingSchemeIdentificationSequence = [_own_scheme()]
+    stamp(report, scan, provenance)
+    buffer = io.BytesIO()
+    report.save_as(buffer)
+    return buffer.getvalue()
+
+
+def _evidence(scan: Scan, source: Dataset, provenance: Provenance) -> list[Dataset]:
+    """The SEG, then each source instance once; all with the patient and study of `source`."""
+    segmentation = seg_reference(provenance)
+    evidence = []
+    for reference in (segmentation, *instance_references(scan)):
+        item = Dataset()
+        item.update(source)
+        item.update(reference)
+        evidence.append(item)
+    return evidence
+
+
+def _content(findings: Findings, source_series_uid: str, provenance: Provenance) -> Dataset:
+    algorithm = provenance.algorithm
+    groups: list[_Group] = [
+        _segment_group(
+            None,
+            algorithm.liver,
+            _volume(findings.parenchyma.volume_ml),
+            source_series_uid,
+            provenance,
+        ),
+        *(
+            _segment_group(
+                lesion.id,
+                algorithm.tumor,
+                _lesion_measurements(lesion),
+                source_series_uid,
+                provenance,
+            )
+            for lesion in findings.lesions
+        ),
+        _whole_group("organ", algorithm.liver, _organ_measurements(findings), provenance),
+        _whole_group("tumour", algorithm.tumor, _volume(findings.tumor.volume_ml), provenance),
+    ]
+    report = MeasurementReport(
+        observation_context=_context(provenance),
+        procedure_reported=_COMPUTED_TOMOGRAPHY,
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(_ENGLISH),
+    )
+    return report[0]
+
+
+def _context(provenance: Provenance) -> ObservationContext:
+    """Observed by a device: the model, whichever machine ran it."""
+    algorithm = provenance.algorithm
+    device = DeviceObserverIdentifyingAttributes(
+        uid=derived_uid(algorithm.sha256, "device"),
+        name=f"{algorithm.name} {algorithm.version}, {NOT_FOR_DIAGNOSIS}",
+        manufacturer_name=MANUFACTURER,
+        model_name=algorithm.name,
+        serial_number=algorithm.sha256[:16],
+    )
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=codes.DCM.Device, observer_identifying_attributes=device
+        )
+    )
+
+
+def _segment_group(
+    lesion_id: int | None,
+    structure: SegmentClass,
+    measurements: list[Measurement],
+    source_series_uid: str,
+    provenance: Provenance,
+) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
+    """TID 1411 of one segment; None is the liver without lesions."""
+    segmentation = seg_reference(provenance)
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=tracking_uid(provenance, lesion_id), identifier=tracking_id(lesion_id)
+        ),
+        referenced_segment=ReferencedSegment(
+            sop_class_uid=segmentation.SOPClassUID,
+            sop_instance_uid=segmentation.SOPInstanceUID,
+            segment_number=LIVER_SEGMENT + (lesion_id or 0),
+            source_series=SourceSeriesForSegmentation(source_series_uid),
+        ),
+        finding_category=dicom_code(structure.category),
+        finding_type=dicom_code(structure.type),
+        algorithm_id=_algorithm(provenance),
+        finding_sites=_sites(provenance),
+        measurements=measurements,
+    )
+
+
+def _whole_group(
+    name: str, structure: SegmentClass, measurements: list[Measurement], provenance: Provenance
+) -> MeasurementsAndQualitativeEvaluations:
+    """TID 1501 of what several segments make up together."""
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=provenance.uid(f"tracking {name}"), identifier=name
+        ),
+        finding_category=dicom_code(structure.category),
+        finding_type=dicom_code(structure.type),
+        algorithm_id=_algorithm(provenance),
+        finding_sites=_sites(provenance),
+        measurements=measurements,
+    )
+
+
+def _organ_measurements(findings: Findings) -> list[Measurement]:
+    burden = [] if findings.burden is None else [_number(_BURDEN, findings.burden, _NO_UNIT)]
+    return [*_volume(findings.liver.volume_ml), *burden]
+
+
+def _lesion_measurements(lesion: Lesion) -> list[Measurement]:
+    axes = (
+        (_LONG_AXIS, lesion.diameters.longest.length_mm),
+        (_SHORT_AXIS, lesion.diameters.short.length_mm),
+    )
+    return [
+        *_volume(lesion.extent.volume_ml),
+        *(_number(name, length, _MILLIMETER) for name, length in axes if length is not None),
+        _number(_ATTENUATION, lesion.mean_hu, _HOUNSFIELD, derivation=_MEAN),
+    ]
+
+
+def _volume(volume_ml: float | None) -> list[Measurement]:
+    """The volume, or nothing where the thickness of the only slice is not known."""
+    return [] if volume_ml is None else [_number(_VOLUME, volume_ml, _MILLILITER)]
+
+
+def _number(name: Code, value: float, unit: Code, derivation: Code | None = None) -> Measurement:
+    """A number to its last digit: FloatingPointValue stands beside the decimal string."""
+    return Measurement(name=name, value=float(value), unit=unit, derivation=derivation)
+
+
+def _algorithm(provenance: Provenance) -> AlgorithmIdentification:
+    algorithm = provenance.algorithm
+    return AlgorithmIdentification(
+        name=algorithm.name,
+        version=algorithm.version,
+        parameters=[f"model SHA-256 {algorithm.sha256}"],
+    )
+
+
+def _sites(provenance: Provenance) -> list[FindingSite]:
+    return [FindingSite(anatomic_location=dicom_code(provenance.algorithm.liver.type))]
+
+
+def _own_scheme() -> Dataset:
+    """PS3.3 C.12.1.4: a private scheme is named."""
+    item = Dataset()
+    item.CodingSchemeDesignator = _OWN_SCHEME
+    item.CodingSchemeName = "Codes of the liver-tumor-segmentation project"
+    item.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return item

@@ -1,0 +1,175 @@
+"""Series that are whole to segmentations, by POST to the service; again until it has spoken.
+
+The service has a series once it names a segmentation for it, also one that failed. It refuses one
+with a status below 500 that is about what it was sent; the series is then put aside. Anything else,
+a proxy's 401 as well as the service's 503, says nothing about the series: it is sent again, under
+the same Idempotency-Key and with the same bytes, so that there is one segmentation of it.
+"""
+
+import random
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Self
+
+import requests
+import structlog
+
+from service.errors import with_code
+from service.listen.received import Problem, Received, Series
+from service.listen.tar import Tar
+from service.logs import place_of
+from service.pacs.nodes import Caller
+
+_AT_ONCE = 2
+"""Series sent at the same time: one slow answer holds up none of the others."""
+
+_POLL_S = 0.25
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+
+_CONNECT_S, _ANSWER_S = 30, 300
+"""The answer to a body comes once its headers are checked, which may wait for its turn."""
+
+_NOT_ABOUT_THE_SERIES = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_EARLY,
+    HTTPStatus.TOO_MANY_REQUESTS,
+)
+"""Refusals that another address, another permission or another time may change."""
+
+_SEGMENTATION = re.compile(r"/v1/segmentations/([0-9a-f]{32})$")
+_SERIES_UID = re.compile(r"[0-9.]{1,64}")
+_CODE = re.compile(r"[a-z_]{1,64}")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the service said; `job_id` where it named a segmentation."""
+
+    status: int
+    code: str
+    job_id: str | None
+
+    @classmethod
+    def of(cls, response: requests.Response) -> Self:
+        job = _SEGMENTATION.search(response.headers.get("Location", ""))
+        return cls(response.status_code, _code(response), job and job[1])
+
+    @property
+    def is_refusal(self) -> bool:
+        return 400 <= self.status < 500 and self.status not in _NOT_ABOUT_THE_SERIES
+
+
+class Forwarder:
+    """Sends series that are whole, in threads of its own."""
+
+    def __init__(self, received: Received, service_url: str, callers: Mapping[str, Caller]) -> None:
+        self._received = received
+        self._address = f"{service_url.rstrip('/')}/v1/segmentations"
+        self._callers = callers
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        for _ in range(_AT_ONCE):
+            # What is being sent when the process ends is sent again by the next one.
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def stop(self) -> None:
+        """Begin with no other series."""
+        self._stopped.set()
+
+    def _work(self) -> None:
+        while not self._stopped.wait(_POLL_S):
+            while not self._stopped.is_set() and (series := self._received.take()) is not None:
+                try:
+                    self._send(series)
+                except Exception as error:  # a disk that fails, or a defect: others go on
+                    _log.error("series not sent", place=place_of(error))
+                    self._put_back(series, "internal_error")
+
+    def _send(self, series: Series) -> None:
+        started, files = time.monotonic(), series.files
+        try:
+            answer = self._post(series, Tar(files))
+        except requests.RequestException:
+            self._put_back(series, "service_unreachable")
+            return
+        facts = {"caller": series.origin.caller, "instances": len(files)}
+        facts |= {"status_code": answer.status, "code": answer.code or None}
+        if answer.job_id is not None:
+            self._received.remove(series)
+            seconds = round(time.monotonic() - started, 3)
+            _log.info("series accepted", job_id=answer.job_id, seconds=seconds, **facts)
+        elif answer.is_refusal:
+            problem = Problem(status=answer.status, code=answer.code, title=_title(answer.code))
+            self._received.refuse(series, problem)
+            _log.warning("series refused", **facts)
+        else:
+            self._put_back(series, answer.code or f"http_{answer.status}")
+
+    def _post(self, series: Series, body: Tar) -> _Answer:
+        """Raises `requests.RequestException` where there is no answer."""
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy stands between the two
+            response = session.post(
+                self._address,
+                data=body,
+                params=self._parameters(series),
+                headers={
+                    "Content-Type": "application/x-tar",
+                    "Idempotency-Key": series.key,
+                    "Prefer": "respond-async",
+                },
+                timeout=(_CONNECT_S, _ANSWER_S),
+                allow_redirects=False,  # which would make a GET of it
+            )
+        return _Answer.of(response)
+
+    def _parameters(self, series: Series) -> dict[str, str]:
+        parameters = {}
+        if _SERIES_UID.fullmatch(series.origin.series_uid):  # else it can only be the only one
+            parameters["series_instance_uid"] = series.origin.series_uid
+        caller = self._callers.get(series.origin.caller)
+        if caller is not None and caller.destination is not None:
+            parameters |= {
+                "destination": caller.destination,
+                "objects": ",".join(caller.objects),
+            }
+        return parameters
+
+    def _put_back(self, series: Series, trouble: str) -> None:
+        """Try again later; the log has it once, until the reason is another one."""
+        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(series.tries, 16))
+        series.due = time.monotonic() + pause_s * random.uniform(0.5, 1)  # noqa: S311  # no secret
+        series.tries += 1
+        if series.trouble != trouble:
+            series.trouble = trouble
+            _log.warning("series not taken yet", code=trouble, caller=series.origin.caller)
+        self._received.put_back(series)
+
+
+def _code(response: requests.Response) -> str:
+    """The stable code of a problem document of ours; empty for any other answer."""
+    try:
+        code = response.json()["code"]
+    except (ValueError, LookupError, TypeError):
+        return ""
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
+
+
+def _title(code: str) -> str | None:
+    """The sentence of a code, as we have it: what the answer holds may be anything."""
+    try:
+        return with_code(code, "").title
+    except KeyError:
+        return None
