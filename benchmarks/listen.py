@@ -59,18 +59,26 @@ class Posted:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of the stand-in without a segmentation."""
+    """An answer of the stand-in; `job` names a segmentation."""
 
     status: int
-    body: bytes = b""
+    body: bytes = b"{}"
     media_type: str = "application/problem+json"
+    job: bool = False
+
+
+_ACCEPTED = Reply(202, job=True)
 
 
 @dataclass
 class Recorder:
-    """A stand-in for the service: gives the replies that it has, and then accepts everything."""
+    """A stand-in for the service: gives the replies that it has, and then accepts everything.
+
+    While it is silent nobody hears that their series was accepted.
+    """
 
     folder: Path
+    silent: bool = False
     replies: list[Reply] = field(default_factory=list)
     posted: list[Posted] = field(default_factory=list)
 
@@ -103,16 +111,17 @@ class Recorder:
         path, query = urlsplit(request.path)[2:4]
         parameters = dict(parse_qsl(query))
         self.posted.append(Posted(dict(request.headers), parameters, body, uids_in(body)))
-        reply = self.replies.pop(0) if self.replies else None
-        request.send_response(reply.status if reply else 202)
-        if reply is None:  # from the key alone, as the service does
+        if self.silent:
+            return
+        reply = self.replies.pop(0) if self.replies else _ACCEPTED
+        request.send_response(reply.status)
+        if reply.job:  # of the key alone, as the service does it
             job_id = uuid.uuid5(uuid.NAMESPACE_OID, request.headers["Idempotency-Key"]).hex
             request.send_header("Location", f"{path}/{job_id}")
-        elif reply.body:
-            request.send_header("Content-Type", reply.media_type)
-        request.send_header("Content-Length", str(len(reply.body) if reply else 0))
+        request.send_header("Content-Type", reply.media_type)
+        request.send_header("Content-Length", str(len(reply.body)))
         request.end_headers()
-        request.wfile.write(reply.body if reply else b"")
+        request.wfile.write(reply.body)
 
     def uids(self) -> Counter[str]:
         """How often each instance was posted."""

@@ -1,8 +1,6 @@
 """Command line: `python -m service serve | listen | segment | phantom | openapi`."""
 
-import ctypes
 import fcntl
-import gc
 import ipaddress
 import json
 import os
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import ValidationError
 
-from service import logs
+from service import logs, memory
 from service.errors import DeviceUnavailable, ServiceError
 from service.settings import Settings
 
@@ -28,12 +26,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 OPENAPI_FILE = Path(__file__).parent.parent / "openapi" / "openapi.json"
-
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-"""glibc's malloc.h."""
-
-_OF_ITS_OWN_BYTES = 256 * 1024
-"""From this size on, as a slice is, an allocation is the system's own and goes back at once."""
 
 DRAIN_S = 30
 """How long running requests may take to end after SIGTERM."""
@@ -71,8 +63,8 @@ def serve() -> None:
                 application.state.resources.drain()
             super().handle_exit(sig, frame)
 
-    _keep_little_memory()
-    _collect_rarely()
+    memory.keep_little()
+    memory.collect_rarely()
     # The server sends itself the signal once more after an orderly end: that is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     Server(
@@ -215,31 +207,6 @@ def openapi(
 
     document = create_app(Settings()).openapi()
     out.write_text(json.dumps(document, indent=2) + "\n")
-
-
-def _collect_rarely() -> None:
-    """Let full garbage collections be rare, and leave out of them what lives for ever.
-
-    A collection holds every thread, and goes over all objects: while headers of a series are read
-    and a SEG is made of them there were 15 of up to 0.5 s, in which nobody got an answer. Rarer
-    still, at a tenth of this, memory grew by 75 MB within three minutes of load.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(5_000, 10, 10)
-
-
-def _keep_little_memory() -> None:
-    """Let all threads allocate from two pools of the C library, and volumes from none of them.
-
-    It gives each of some 40 threads a pool of its own, and each keeps what its largest volume took:
-    under mixed load that came to 920 MB, with two pools to 640 MB. What is as large as a slice lies
-    in no pool, or holes between slices would cost 290 MB while a volume of 600 is read.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 2)
-        mallopt(_M_MMAP_THRESHOLD, _OF_ITS_OWN_BYTES)
 
 
 def _settings() -> Settings:

@@ -9,7 +9,8 @@ from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 PHANTOM_NAME = "Phantom^Petra"
-"""The patient's name in every phantom series; no log, error or file name may ever hold it."""
+PHANTOM_ID = "PHANTOM-1"
+"""Of the patient in every phantom series; no log, error or file name may ever hold them."""
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -32,7 +33,7 @@ def ct_datasets(volume: Volume, seed: int = 0) -> list[Dataset]:
         dataset.SOPInstanceUID = _uid(seed, f"instance {index}")
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
         dataset.FrameOfReferenceUID = frame
-        dataset.PatientName, dataset.PatientID = PHANTOM_NAME, "PHANTOM-1"
+        dataset.PatientName, dataset.PatientID = PHANTOM_NAME, PHANTOM_ID
         dataset.PatientBirthDate, dataset.PatientSex = "19500101", "O"
         dataset.StudyDate, dataset.StudyTime = "20200102", "030405"
         dataset.StudyID, dataset.AccessionNumber = "1", "A1"

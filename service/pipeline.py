@@ -171,6 +171,7 @@ def dicom_object(
     """
     segmentation, measured = result.segmentation, result.measured
     scan, labels, lesion_ids = segmentation.scan, segmentation.labels, measured.lesion_ids
+    lesions = len(measured.findings.lesions)
     if not scan.source.datasets:
         found = scan.source.format
         raise NoDicomSource(f"Expected a DICOM source for a DICOM result, found {found}.")
@@ -178,13 +179,15 @@ def dicom_object(
     file = FILES[name]
     match name:
         case "seg":
-            yield file, segmentation_dcm(scan, labels, lesion_ids, provenance)
+            yield file, segmentation_dcm(scan, labels, lesion_ids, lesions, provenance)
         case "labelmap":
-            yield file, segmentation_dcm(scan, labels, lesion_ids, provenance, "labelmap")
+            yield (
+                file,
+                segmentation_dcm(scan, labels, lesion_ids, lesions, provenance, "labelmap"),
+            )
         case "sr":
             yield file, report_dcm(scan, measured.findings, provenance)
         case "rtstruct":
-            lesions = len(measured.findings.lesions)
             yield file, rtstruct_dcm(scan, result.contours, lesions, provenance)
         case "overlays":
             window = result.model.contract.window

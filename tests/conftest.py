@@ -4,7 +4,7 @@ import io
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from service.decode.options import DecodeOptions
 from service.inference.batching import Batcher
 from service.inference.session import ModelSession
 from service.phantom import Phantom
+from service.phantom_files import PHANTOM_ID, PHANTOM_NAME
 from service.settings import Settings
 from service.volume import HounsfieldWindow
 
@@ -31,6 +32,26 @@ ORIENTATIONS = tuple(
     for ends in itertools.product(*axes)
 )
 """All 48 ways in which slices, rows and columns can point."""
+
+
+PATIENT = (*PHANTOM_NAME.split("^"), PHANTOM_ID)
+"""Words of the phantom's patient, which nothing that a test logs or prints may hold."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test fails whose log names the patient: its own, and that of the processes it starts."""
+    report = yield
+    return without_patient(report)
+
+
+def without_patient(report: pytest.TestReport) -> pytest.TestReport:
+    """The report of one phase of a test, failed where what was captured names the patient."""
+    captured = report.capstdout + report.capstderr + report.caplog
+    if report.passed and any(word in captured for word in PATIENT):
+        report.outcome = "failed"
+        report.longrepr = "The log of this test names the phantom's patient."
+    return report
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

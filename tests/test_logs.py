@@ -5,9 +5,10 @@ import logging
 import sys
 
 import pytest
+from conftest import without_patient
 
 from service.logs import write_json
-from service.phantom_files import PHANTOM_NAME
+from service.phantom_files import PHANTOM_ID, PHANTOM_NAME
 
 
 @pytest.mark.parametrize("library", ["pydicom", "dbos", "PIL.Image"])
@@ -24,3 +25,21 @@ def test_libraries_are_not_heard(library: str, capsys: pytest.CaptureFixture[str
         logging.getLogger().handlers.clear()
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "heard"
+
+
+@pytest.mark.parametrize(
+    ("printed", "outcome"),
+    [
+        (PHANTOM_NAME, "failed"),
+        (PHANTOM_NAME.split("^")[1], "failed"),
+        (f"patient={PHANTOM_ID}", "failed"),
+        ("12 slices", "passed"),
+    ],
+)
+def test_a_test_fails_whose_log_names_the_patient(printed: str, outcome: str) -> None:
+    """So the log of the whole run of the tests is looked through."""
+    report = pytest.TestReport(
+        nodeid="some test", location=("", 0, ""), keywords={}, outcome="passed", longrepr=None,
+        when="call", sections=[("Captured stderr call", printed)],
+    )  # fmt: skip
+    assert without_patient(report).outcome == outcome

@@ -4,7 +4,6 @@ Segments do not overlap: 1 is the liver without its lesions, then comes one for 
 tracking identifier of its own. A result without liver or lesions is a valid object too.
 """
 
-import io
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +16,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 
 from service.boxes import box_of
+from service.encode.dicom_file import dicom_file
 from service.encode.provenance import (
     AI_FAMILY,
     MANUFACTURER,
@@ -28,7 +28,7 @@ from service.encode.provenance import (
     tracking_uid,
 )
 from service.encode.source_headers import headers, refer_to_frames
-from service.volume import LIVER_LABEL, Scan
+from service.volume import Scan
 
 SegEncoding = Literal["binary", "labelmap"]
 """BINARY is what viewers read; LABELMAP (Supplement 243) is smaller, and few read it yet."""
@@ -70,17 +70,17 @@ def segmentation_dcm(
     scan: Scan,
     labels: Volume,
     lesion_ids: Volume,
+    lesions: int,
     provenance: Provenance,
     encoding: SegEncoding = "binary",
 ) -> bytes:
     """The SEG as a DICOM file.
 
-    `labels` and `lesion_ids` are [slice, row, column] on the scan's grid; ids count from 1 without
-    gaps, 0 is none. The scan must be DICOM.
+    `labels` and `lesion_ids` are [slice, row, column] on the scan's grid; ids count from 1 to
+    `lesions`, 0 is none. The scan must be DICOM.
     """
     kind = _KINDS[encoding]
-    numbers = _segment_numbers(labels, lesion_ids)
-    lesions = int(np.asarray(lesion_ids.array).max(initial=0))
+    numbers = _segment_numbers(labels, lesion_ids, lesions)
     seg = highdicom.seg.Segmentation(
         source_images=headers(scan, provenance.fingerprint),
         pixel_array=numbers,
@@ -104,9 +104,8 @@ def segmentation_dcm(
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
     refer_to_frames(seg, scan, provenance.fingerprint)
-    buffer = io.BytesIO()
-    seg.save_as(buffer)
-    return buffer.getvalue()
+    del numbers
+    return dicom_file(seg)
 
 
 def seg_reference(provenance: Provenance) -> Dataset:
@@ -119,18 +118,20 @@ def seg_reference(provenance: Provenance) -> Dataset:
     return reference
 
 
-def _segment_numbers(labels: Volume, lesion_ids: Volume) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _segment_numbers(
+    labels: Volume, lesion_ids: Volume, lesions: int
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The segment's number of every voxel (0: none), as small as it can be held.
 
     Memory is taken only where there are labels.
     """
     values, ids = np.asarray(labels.array), np.asarray(lesion_ids.array)
-    segments = LIVER_SEGMENT + int(ids.max(initial=0))
-    numbers = np.zeros(values.shape, np.uint8 if segments <= np.iinfo(np.uint8).max else np.uint16)
+    fits = LIVER_SEGMENT + lesions <= np.iinfo(np.uint8).max
+    numbers = np.zeros(values.shape, np.uint8 if fits else np.uint16)
     if (box := box_of(values)) is not None:
         for plane, label, lesion in zip(numbers[box], values[box], ids[box], strict=True):
-            liver = (label == LIVER_LABEL) * LIVER_SEGMENT
-            plane[:] = np.where(lesion > 0, lesion + LIVER_SEGMENT, liver)
+            # Each voxel of tumour belongs to a lesion, whose segment is its id and one.
+            np.add(lesion, label > 0, out=plane, casting="unsafe")
     return numbers
 
 

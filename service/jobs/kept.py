@@ -124,8 +124,15 @@ class Kept:
         # Of the image only its shape counts here: a view of one voxel takes no memory.
         hu = np.broadcast_to(np.zeros(1, np.int16), labels.shape)
         drawn = self._scene.whole(hu, labels, headers)
-        ids = drawn.labels.with_array(lesion_ids(labels))
-        return segmentation_dcm(drawn.scan, drawn.labels, ids, self._scene.provenance, "labelmap")
+        ids = lesion_ids(labels)
+        return segmentation_dcm(
+            drawn.scan,
+            drawn.labels,
+            drawn.labels.with_array(ids),
+            int(ids.max(initial=0)),
+            self._scene.provenance,
+            "labelmap",
+        )
 
     def overlays_zip(self) -> bytes:
         """A zip of secondary captures, one a slice with liver. Raises `NoDicomSource`."""

@@ -33,6 +33,9 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 _CONNECT_S, _ANSWER_S = 30, 300
 """The answer to a body comes once its headers are checked, which may wait for its turn."""
 
+_NO_PROXIES = {"http": "", "https": ""}
+"""Instead of the environment's: the service is the operator's own."""
+
 _NOT_ABOUT_THE_SERIES = (
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
@@ -54,16 +57,17 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the service said; `job_id` where it named a segmentation."""
+    """What the service said; `code` is that of its problem, `job_id` where it has the series."""
 
     status: int
-    code: str
+    code: str | None
     job_id: str | None
 
     @classmethod
     def of(cls, response: requests.Response) -> Self:
         job = _SEGMENTATION.search(response.headers.get("Location", ""))
-        return cls(response.status_code, _code(response), job and job[1])
+        code = None if response.ok else _code(response) or f"http_{response.status_code}"
+        return cls(response.status_code, code, job and job[1])
 
     @property
     def is_refusal(self) -> bool:
@@ -105,34 +109,33 @@ class Forwarder:
             self._put_back(series, "service_unreachable")
             return
         facts = {"caller": series.origin.caller, "instances": len(files)}
-        facts |= {"status_code": answer.status, "code": answer.code or None}
+        facts |= {"status_code": answer.status, "code": answer.code}
         if answer.job_id is not None:
             self._received.remove(series)
             seconds = round(time.monotonic() - started, 3)
             _log.info("series accepted", job_id=answer.job_id, seconds=seconds, **facts)
-        elif answer.is_refusal:
+        elif answer.code is not None and answer.is_refusal:
             problem = Problem(status=answer.status, code=answer.code, title=_title(answer.code))
             self._received.refuse(series, problem)
             _log.warning("series refused", **facts)
         else:
-            self._put_back(series, answer.code or f"http_{answer.status}")
+            self._put_back(series, answer.code or "no_segmentation_named")
 
     def _post(self, series: Series, body: Tar) -> _Answer:
         """Raises `requests.RequestException` where there is no answer."""
-        with requests.Session() as session:
-            session.trust_env = False  # no proxy stands between the two
-            response = session.post(
-                self._address,
-                data=body,
-                params=self._parameters(series),
-                headers={
-                    "Content-Type": "application/x-tar",
-                    "Idempotency-Key": series.key,
-                    "Prefer": "respond-async",
-                },
-                timeout=(_CONNECT_S, _ANSWER_S),
-                allow_redirects=False,  # which would make a GET of it
-            )
+        response = requests.post(
+            self._address,
+            data=body,
+            params=self._parameters(series),
+            headers={
+                "Content-Type": "application/x-tar",
+                "Idempotency-Key": series.key,
+                "Prefer": "respond-async",
+            },
+            timeout=(_CONNECT_S, _ANSWER_S),
+            proxies=_NO_PROXIES,
+            allow_redirects=False,  # which would make a GET of it
+        )
         return _Answer.of(response)
 
     def _parameters(self, series: Series) -> dict[str, str]:
@@ -158,13 +161,13 @@ class Forwarder:
         self._received.put_back(series)
 
 
-def _code(response: requests.Response) -> str:
-    """The stable code of a problem document of ours; empty for any other answer."""
+def _code(response: requests.Response) -> str | None:
+    """The stable code of a problem document of ours; None for any other answer."""
     try:
         code = response.json()["code"]
     except (ValueError, LookupError, TypeError):
-        return ""
-    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
+        return None
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else None
 
 
 def _title(code: str) -> str | None:

@@ -116,8 +116,11 @@ class Received:
         self._lock = threading.Lock()
         self._sending: set[str] = set()
         self._sent: dict[str, None] = {}
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for place in (_OPEN, _WHOLE, _REFUSED, _GONE):
-            (folder / place).mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / place).mkdir(mode=0o700, exist_ok=True)
+        for made in (folder.parent, folder):
+            sync_folder(made)
         for left in (folder / _GONE).iterdir():
             shutil.rmtree(left, ignore_errors=True)
         now = time.monotonic()
@@ -192,7 +195,7 @@ class Received:
     def refuse(self, series: Series, problem: Problem) -> None:
         """Put a series aside."""
         with suppress(OSError):  # on a full disk it is put aside without the reason
-            (series.folder / _PROBLEM).write_text(problem.model_dump_json() + "\n")
+            write(series.folder / _PROBLEM, (problem.model_dump_json().encode(),))
         os.utime(series.folder)
         with self._lock:
             self._leave(series, _REFUSED)

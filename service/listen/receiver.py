@@ -59,6 +59,9 @@ _SILENCE_S = 60
 _SPARE_CONNECTIONS = 16
 """Beyond the associations allowed, for those who are told so, and who say nothing at all."""
 
+_POLL_S = 0.2
+"""How soon it is noticed that nobody is to be listened to any more."""
+
 _STOP_S, _ABORT_S = 3.0, 1.0
 """For objects that are being stored when the process is to end, and then for associations."""
 
@@ -90,7 +93,7 @@ class Receiver:
         return int(self._server.server_address[1])
 
     def start(self) -> None:
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), daemon=True).start()
 
     def stop(self) -> None:
         """Take no more; what is being stored is, within seconds."""
@@ -140,7 +143,15 @@ class Receiver:
         reader = BoundedReader(cast(socket, transport.socket), self._max_bytes)
         transport.recv = reader.read  # type: ignore[method-assign]  # there is no other way to it
         event.assoc.bind(evt.EVT_DIMSE_SENT, lambda _: reader.answered())
-        event.assoc.bind(evt.EVT_CONN_CLOSE, lambda _: reader.close())
+        event.assoc.bind(evt.EVT_CONN_CLOSE, self._closed, [reader])
+
+    def _closed(self, event: Event, reader: BoundedReader) -> None:
+        """Let go of what the library keeps of a connection that is no more."""
+        reader.close()
+        if event.assoc.requestor.primitive is None:
+            # Its thread waits for a request, and would do so for as long as one may take: each
+            # check of the port by a monitor would hold one of the connections.
+            event.assoc.dul.to_user_queue.put(None)
 
     def _admit(self, event: Event) -> None:
         """Reject an association that is not allowed."""

@@ -166,6 +166,7 @@ def _check(association: Association) -> None:
         raise TryAgain(failure, "rejected")
     if association.is_established:
         _limit_pdus(association)
+        _keep_answers(association)
     elif not association.rejected_contexts:
         raise _unreachable()
 
@@ -175,6 +176,17 @@ def _limit_pdus(association: Association) -> None:
         if isinstance(item, MaximumLengthNotification):
             most = item.maximum_length_received or _PDU_BYTES
             item.maximum_length_received = min(most, _PDU_BYTES)
+
+
+def _keep_answers(association: Association) -> None:
+    """Leave every message to the thread that waits for it.
+
+    The association's own thread looks for requests, which nobody sends here. pynetdicom 3.0 means
+    to pause it while an answer is waited for; on a busy machine it takes one in a thousand.
+    """
+    take = association.dimse.get_msg
+    none = (None, None)
+    association.dimse.get_msg = lambda block=False: take(block) if block else none  # type: ignore[method-assign]
 
 
 def _hold(event: evt.Event, watch: Watch, opened: list[socket.socket]) -> None:

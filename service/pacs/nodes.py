@@ -25,10 +25,10 @@ time that they are used, so that they can be rotated and no object of this modul
 import re
 import tomllib
 from base64 import b64encode
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -42,21 +42,8 @@ from pydantic import (
     model_validator,
 )
 
+from service.encode.objects import USUAL, ObjectName, check_objects
 from service.errors import InvalidPacsFile, UnknownNode
-
-ObjectName = Literal["seg", "labelmap", "sr", "rtstruct", "overlays"]
-
-DEFAULT_OBJECTS: tuple[ObjectName, ...] = ("seg", "sr", "rtstruct")
-
-
-def check_objects(objects: Collection[str]) -> None:
-    """Raise `ValueError` unless these can be delivered together."""
-    if not objects:
-        raise ValueError("name at least one object")
-    if len(set(objects)) != len(objects):
-        raise ValueError("name each object once")
-    if "sr" in objects and "seg" not in objects:
-        raise ValueError("sr needs seg beside it, since the report refers to its segments")
 
 
 def _checked_objects(objects: tuple[ObjectName, ...]) -> tuple[ObjectName, ...]:
@@ -171,7 +158,7 @@ class Caller(_Table):
     """Who may send to `listen`, and what happens with the result."""
 
     destination: str | None = None
-    objects: _Objects = DEFAULT_OBJECTS
+    objects: _Objects = USUAL
     hosts: tuple[Annotated[str, AfterValidator(_checked_address)], ...] = ()
 
 

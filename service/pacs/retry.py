@@ -40,7 +40,7 @@ def retrying(work: Callable[[], T], stop: StopSignal, settings: Settings) -> T:
     goes well takes none of it; the last try is at its end. Then the failure's `error` is raised.
     Raises the reason of `stop` as soon as there is one.
     """
-    pause_s = min(_FIRST_PAUSE_S, settings.pacs_timeout_s / 10)
+    pause_s = _FIRST_PAUSE_S
     give_up: float | None = None
     while True:
         stop.check()

@@ -1,4 +1,4 @@
-"""SEG, label map, SR, RTSTRUCT and pictures of the same result: valid, in place, and of one mind."""
+"""SEG, label map, SR, RTSTRUCT and pictures of one result: valid, in place, of one mind."""
 
 import io
 from collections.abc import Callable

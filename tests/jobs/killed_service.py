@@ -8,7 +8,10 @@ from typing import Any
 import service.pipeline as pipeline
 from service.__main__ import app
 from service.inference.batching import Batcher
-from service.jobs.records import LABELS, OUTCOME
+from service.jobs import steps
+from service.jobs.records import DELIVERY, FETCHED, LABELS, OUTCOME
+from service.pacs import dicomweb as pacs_client
+from service.pacs import stow
 from service.store import Store
 
 
@@ -57,6 +60,16 @@ PLACES = {
     "after the outcome": lambda: after(Store, "create", when=wrote(OUTCOME)),
 }
 
+PACS_PLACES = {
+    "fetch": lambda: after(pacs_client, "_page"),
+    "between fetch and label": lambda: after(Store, "put", when=wrote(FETCHED)),
+    "between publish and deliver": lambda: before(steps, "kept_instances"),
+    "deliver": lambda: after(stow._Said, "of"),
+    "before the receipts": lambda: before(Store, "put", when=wrote(DELIVERY)),
+    "after the receipts": lambda: after(Store, "put", when=wrote(DELIVERY)),
+}
+"""Of a job whose series comes from a PACS and whose objects go there."""
+
 if __name__ == "__main__":
-    PLACES[os.environ["KILL_AT"]]()
+    (PLACES | PACS_PLACES)[os.environ["KILL_AT"]]()
     app(["serve"])

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from dicom_files import series, to_bytes, to_zip
-from jobs.killed_service import PLACES
+from jobs.killed_service import PACS_PLACES, PLACES
+from pacs.servers import running as archive_of
 
 from benchmarks.load import free_port
 from service.inference.batching import Batcher
@@ -104,6 +105,47 @@ def test_killed_and_started_again(
     request = JobRequest.model_validate_json(found.pop("request.json"))
     found.pop("outcome.json")
     assert found == undisturbed(study, request, model, tmp_path / "expected")
+
+
+@pytest.mark.parametrize("place", PACS_PLACES)
+def test_killed_between_fetch_and_receipts(place: str, phantom: Phantom, tmp_path: Path) -> None:
+    """The next start goes on; the PACS may get an object twice, and then the same bytes."""
+    datasets = series(phantom.sample(12, 128, seed=1)[0])
+    pacs_file = tmp_path / "pacs.toml"
+    with archive_of(datasets) as archive:
+        pacs_file.write_text(f'[nodes.archive]\nurl = "{archive.url}"\n')
+        body = {
+            "origin": "archive",
+            "study_instance_uid": archive.study,
+            "series_instance_uid": archive.series,
+        }
+        file, folder = {"LTS_PACS_FILE": str(pacs_file)}, tmp_path / "data"
+        command = ("-m", "jobs.killed_service")
+        with serving(folder, *command, KILL_AT=place, **file) as (address, dying):
+            post_json(f"{address}/v1/segmentations/dicomweb", body)
+            assert dying.wait(WAIT_S) == -signal.SIGKILL
+        with serving(folder, "-m", "service", "serve", **file) as (address, _):
+            deadline = time.monotonic() + WAIT_S
+            while True:
+                (job,) = answer(f"{address}/v1/segmentations")["items"]
+                if job["status"] == "succeeded":
+                    break
+                assert job["status"] in ("queued", "running"), job
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        sent = [one for seen in archive.seen if seen.kind == "store" for one in seen.stored]
+    assert job["delivery"]["complete"] is True
+    by_uid: dict[str, set[bytes]] = {}
+    for one in sent:
+        by_uid.setdefault(str(one.SOPInstanceUID), set()).add(to_bytes(one))
+    assert sorted(by_uid) == sorted(one["sop_instance_uid"] for one in job["delivery"]["receipts"])
+    assert [len(contents) for contents in by_uid.values()] == [1, 1, 1]
+
+
+def post_json(address: str, body: dict) -> None:
+    headers = {"Content-Type": "application/json", "Prefer": "respond-async"}
+    with suppress(ConnectionError):
+        answer(urllib.request.Request(address, json.dumps(body).encode(), headers))
 
 
 def test_job_that_ends_its_process_is_given_up(study: bytes, tmp_path: Path) -> None:

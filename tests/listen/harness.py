@@ -67,9 +67,14 @@ def association(port: int, *datasets: Dataset, caller: str = CALLER) -> Iterator
 
 
 def send(port: int, *datasets: Dataset, caller: str = CALLER) -> list[int | None]:
-    """The status of each, over one association."""
+    """The status of each over one association, None for the one at which that ended."""
+    statuses = []
     with association(port, *datasets, caller=caller) as made:
-        return [store(made, dataset) for dataset in datasets]
+        for dataset in datasets:
+            statuses.append(store(made, dataset))
+            if statuses[-1] is None:
+                break
+    return statuses
 
 
 def raw_request(dataset: Dataset, data: bytes, **changes: object) -> C_STORE:

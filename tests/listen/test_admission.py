@@ -4,6 +4,8 @@ import io
 import shutil
 import socket
 import subprocess
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,10 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE
+from pynetdicom.association import Association
 
 from benchmarks.listen import CALLER, TITLE, associate, wait
+from service.listen import receiver
 from service.listen.connection import PDU_BYTES
 from service.listen.contexts import SOP_CLASSES, TRANSFER_SYNTAXES
 from service.pacs.nodes import Caller
@@ -137,6 +141,32 @@ def test_claimed_lengths_cost_nothing(claimed: int, tmp_path: Path, logged: io.S
         with association(port):
             pass
     assert events(logged, "connection closed")[0]["code"] == "too_many_bytes"
+
+
+def test_connections_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many may be open beside the associations, and each only for so long."""
+    monkeypatch.setattr(receiver, "_REQUEST_S", 1)
+    with (
+        listening(tmp_path, listen_associations=1) as port,
+        ExitStack() as connections,
+    ):
+        assert wait(lambda: association_count() == 0, 5)
+        address = ("127.0.0.1", port)
+        silent = [
+            connections.enter_context(socket.create_connection(address, 10))
+            for _ in range(1 + receiver._SPARE_CONNECTIONS)
+        ]
+        assert wait(lambda: association_count() == len(silent), 5)
+        with socket.create_connection(address, 10) as one_more:
+            assert _closed(one_more)
+        assert all(map(_closed, silent))
+        assert wait(lambda: _associates(port), 5)
+
+
+def association_count() -> int:
+    """How many the listener holds, with those that are nothing but a connection."""
+    running = [thread for thread in threading.enumerate() if isinstance(thread, Association)]
+    return sum(association.is_acceptor for association in running)
 
 
 def _closed(connection: socket.socket) -> bool:

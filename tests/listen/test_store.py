@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
@@ -264,6 +265,29 @@ def test_half_an_object(tmp_path: Path, slices: list[Dataset]) -> None:
             made.abort()
         assert send(port, slices[1]) == [0]
         assert len(kept(tmp_path)) == 1
+
+
+def test_the_end_waits_for_what_is_stored(
+    tmp_path: Path, slices: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object that is being stored when the listener is to end is, and its sender hears so."""
+    began, real = threading.Event(), received.write
+
+    def slow(path: Path, parts: object) -> None:
+        began.set()
+        time.sleep(0.5)
+        real(path, parts)
+
+    with ThreadPoolExecutor(1) as pool:
+        with listening(tmp_path, listen_quiet_s=60) as port:
+            monkeypatch.setattr(received, "write", slow)
+            began.clear()
+            answers = pool.submit(send, port, *slices[:5])
+            assert began.wait(10)
+        assert answers.result(30)[:1] == [0]
+        acknowledged = answers.result().count(0)
+    assert acknowledged < 5
+    assert len(kept(tmp_path)) == acknowledged
 
 
 def test_names_tell_nothing(tmp_path: Path, slices: list[Dataset]) -> None:

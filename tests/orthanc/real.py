@@ -27,9 +27,18 @@ TOOLS = ("Orthanc", "storescu", "findscu", "echoscu", "dcmdump", "dsrdump")
 WAIT_S = 60
 
 
+_PLACES = "/usr/bin:/usr/sbin:/usr/local/bin"
+"""Not the environment's own: pynetdicom has tools of the same names."""
+
+
+def tool(name: str) -> str:
+    """The path of a tool of Debian's."""
+    return shutil.which(name, path=_PLACES) or name
+
+
 def require() -> None:
     """Fail in CI, and skip elsewhere, where Debian's packages are not installed."""
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    missing = [name for name in TOOLS if shutil.which(name, path=_PLACES) is None]
     if not PLUGIN.exists():
         missing.append(PLUGIN.name)
     if not missing:
@@ -124,7 +133,7 @@ def orthanc(
     file = folder / "orthanc.json"
     file.write_text(json.dumps(configuration))
     with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen(["Orthanc", file], stdout=log, stderr=log)
+        process = subprocess.Popen([tool("Orthanc"), file], stdout=log, stderr=log)
         try:
             running = Orthanc(http_port, dicom_port)
             deadline = time.monotonic() + WAIT_S
@@ -149,7 +158,7 @@ def _is_up(server: Orthanc) -> bool:
 def storescu(port: int, called: str, calling: str, folder: Path) -> subprocess.CompletedProcess:
     """Push a folder of DICOM files, as a scanner does."""
     return subprocess.run(
-        ["storescu", "-aec", called, "-aet", calling, "+sd", "127.0.0.1", str(port), folder],
+        [tool("storescu"), "-aec", called, "-aet", calling, "+sd", "127.0.0.1", str(port), folder],
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
 
@@ -157,7 +166,7 @@ def storescu(port: int, called: str, calling: str, folder: Path) -> subprocess.C
 def echoscu(port: int, called: str, calling: str) -> subprocess.CompletedProcess:
     """Ask whether anybody is there."""
     return subprocess.run(
-        ["echoscu", "-aec", called, "-aet", calling, "127.0.0.1", str(port)],
+        [tool("echoscu"), "-aec", called, "-aet", calling, "127.0.0.1", str(port)],
         capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
 
@@ -165,7 +174,8 @@ def echoscu(port: int, called: str, calling: str) -> subprocess.CompletedProcess
 def findscu(server: Orthanc, calling: str, study_uid: str) -> list[str]:
     """The modalities of a study's series, as a workstation asks for them."""
     found = subprocess.run(
-        ["findscu", "-S", "-aec", AE_TITLE, "-aet", calling, "127.0.0.1", str(server.dicom_port),
+        [tool("findscu"), "-S", "-aec", AE_TITLE, "-aet", calling,
+         "127.0.0.1", str(server.dicom_port),
          "-k", "QueryRetrieveLevel=SERIES", "-k", f"StudyInstanceUID={study_uid}",
          "-k", "Modality", "-k", "SeriesInstanceUID"],
         capture_output=True, text=True, check=True, timeout=60,

@@ -4,6 +4,7 @@ import pytest
 from pacs.servers import Archive, running
 from pydicom import Dataset
 
+from service.pacs import retry
 from service.pacs.nodes import DicomwebNode
 from service.phantom import Phantom
 from service.phantom_files import ct_datasets
@@ -27,9 +28,14 @@ def node(archive: Archive) -> DicomwebNode:
     return DicomwebNode(name="archive", url=archive.url)
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.02)
+
+
 @pytest.fixture
 def quick() -> Settings:
-    """Patient enough for a busy machine; pauses are a tenth of the time-out at first."""
+    """Patient enough for a busy machine."""
     return Settings(pacs_timeout_s=2, pacs_retry_s=5)
 
 
@@ -42,4 +48,4 @@ def hasty() -> Settings:
 @pytest.fixture
 def brief() -> Settings:
     """For failures that stay: patient, and two or three tries."""
-    return Settings(pacs_timeout_s=2, pacs_retry_s=0.3)
+    return Settings(pacs_timeout_s=2, pacs_retry_s=0.1)

@@ -97,6 +97,7 @@ class Archive:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 10
+    disable_nagle_algorithm = True
     server: "Server"
 
     def do_GET(self) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from socketserver import TCPServer
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from pydicom.uid import (
     RLELossless,
     SegmentationStorage,
 )
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from service.errors import (
@@ -72,6 +73,8 @@ class Destination:
         return told.pop(0) if len(told) > 1 else told[0]
 
     def request(self, event: evt.Event) -> None:
+        connection = event.assoc.dul.socket.socket
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         titles = event.assoc.requestor.primitive
         self.callers.append((titles.calling_ae_title, titles.called_ae_title))
         if self.on_request:
@@ -97,13 +100,20 @@ def serving(
         (evt.EVT_REQUESTED, destination.request),
         *((event, handler, [destination]) for event, handler in more),
     ]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    server = entity.make_server(("127.0.0.1", 0), evt_handlers=handlers)
     destination.port = server.socket.getsockname()[1]
+    # In a thread of the test: pynetdicom's own looks only every half second whether to end.
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
     try:
         yield destination
     finally:
         destination.closing.set()
-        entity.shutdown()
+        for association in entity.active_associations:
+            association.abort()
+        TCPServer.shutdown(server)
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture(autouse=True)
@@ -433,9 +443,9 @@ def test_a_host_without_an_address(
 def test_stop(instances: list[Instance], where: str, reason: str) -> None:
     """Is the only thing that is raised, and within about a second."""
     patient = Settings(pacs_timeout_s=30, pacs_retry_s=60)
-    stop = StopSignal(deadline_s=0.3 if reason == "deadline" else None)
+    stop = StopSignal(deadline_s=0.1 if reason == "deadline" else None)
     if reason == "stopped":
-        threading.Timer(0.3, stop.stop, [Cancelled("enough")]).start()
+        threading.Timer(0.1, stop.stop, [Cancelled("enough")]).start()
     with serving() as destination, peer(silent) as mute, full_queue() as full:
         destination.on_store = [lambda _: destination.closing.wait(5) * 0]
         if where == "pausing":
@@ -478,6 +488,19 @@ def test_echo(quick: Settings) -> None:
         pytest.raises(OriginRefused, match="C-ECHO"),
     ):
         echo(destination.node, quick, StopSignal())
+
+
+def test_answers_are_left_to_who_waits(quick: Settings) -> None:
+    """The association's own thread takes none, whenever it looks."""
+    contexts = [build_context(CTImageStorage)]
+    with (
+        serving() as destination,
+        dimse._associated(destination.node, contexts, quick, StopSignal()) as conversation,
+    ):
+        provider = conversation.association.dimse
+        provider.msg_queue.put((1, None))
+        time.sleep(0.1)  # it looks every millisecond
+        assert provider.msg_queue.get(timeout=2) == (1, None)
 
 
 CASES = ("stored", "refused", "aborted", "stopped")

@@ -37,12 +37,11 @@ def again(retry_after_s: float = 0) -> TryAgain:
 
 
 def settings(retry_s: float) -> Settings:
-    """The first pause is 0.02 s."""
-    return Settings(pacs_timeout_s=0.2, pacs_retry_s=retry_s)
+    return Settings(pacs_retry_s=retry_s)
 
 
 def test_until_it_goes_well() -> None:
-    """The pauses double, less up to a half."""
+    """The pauses double from what is 0.02 s here, less up to a half."""
     work, calls = failing(4, again())
     assert retrying(work, StopSignal(), settings(10)) == "done"
     pauses = [after - before for before, after in pairwise(calls)]

@@ -18,7 +18,7 @@ class Receipt:
 
     "failed" may go well another time, "refused" will not. `code` is the destination's: a DIMSE
     status such as "0xA900", an HTTP status, or a word where it gave none: "unreachable",
-    "rejected", "aborted", "credentials". `detail` is a sentence of ours.
+    "rejected", "aborted", "no_context", "credentials". `detail` is a sentence of ours.
 
         Attributes:
             object_ (str):
