@@ -37,6 +37,8 @@ bench: $(DEV)/installed
 	$(DEV)/bin/python -m benchmarks.outside
 	$(DEV)/bin/python -m benchmarks.memory
 	$(DEV)/bin/python -m benchmarks.durable
+	$(DEV)/bin/python -m benchmarks.objects
+	$(DEV)/bin/python -m benchmarks.listen
 
 bench-peers: $(DEV)/installed $(BENCH)/installed
 	$(DEV)/bin/python -m benchmarks.peers

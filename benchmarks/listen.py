@@ -17,7 +17,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -113,6 +113,10 @@ class Recorder:
         self.posted.append(Posted(dict(request.headers), parameters, body, uids_in(body)))
         if self.silent:
             return
+        with suppress(ConnectionError):  # whoever sent it was killed since
+            self._answer(request, path)
+
+    def _answer(self, request: BaseHTTPRequestHandler, path: str) -> None:
         reply = self.replies.pop(0) if self.replies else _ACCEPTED
         request.send_response(reply.status)
         if reply.job:  # of the key alone, as the service does it
@@ -124,8 +128,9 @@ class Recorder:
         request.wfile.write(reply.body)
 
     def uids(self) -> Counter[str]:
-        """How often each instance was posted."""
-        return Counter(uid for posted in self.posted for uid in posted.uids)
+        """In how many segmentations each instance is: a key that is repeated makes no other one."""
+        by_key = {posted.headers["Idempotency-Key"]: posted for posted in self.posted}
+        return Counter(uid for posted in by_key.values() for uid in posted.uids)
 
 
 @dataclass

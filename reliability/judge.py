@@ -13,6 +13,7 @@ from fakes import FakeSegmenter, by_threshold
 
 from reliability.case import Case
 from service import pipeline
+from service.encode.objects import FILES, USUAL
 from service.errors import BadRequest
 from service.phantom_files import PHANTOM_NAME
 from service.settings import Settings
@@ -49,7 +50,7 @@ def _run(case: Case) -> Verdict:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as the service does
             result = pipeline.run(iter(case.files), case.options, model, LIMITS)
-            names = [name for name, content in pipeline.outputs(result) if content]
+            names = [name for name, content in every_output(result) if content]
             document = pipeline.result_document(result, with_mask=True)
     except BadRequest as refusal:
         return _judged_refusal(refusal)
@@ -64,6 +65,16 @@ def _run(case: Case) -> Verdict:
     if _leaks(told.encode()):
         return Verdict("answered", "a warning holds text of a header")
     return Verdict("answered")
+
+
+def every_output(result: pipeline.Result) -> Iterator[tuple[str, bytes]]:
+    """What an archive holds, and what is made on demand."""
+    yield from pipeline.outputs(result)
+    if result.segmentation.scan.source.datasets:
+        for name in FILES.keys() - set(USUAL):
+            yield from (
+                (f"rare/{file}", data) for file, data in pipeline.dicom_object(result, name)
+            )
 
 
 def _judged_refusal(refusal: BadRequest) -> Verdict:

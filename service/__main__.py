@@ -22,6 +22,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.api.app import OpenModel
+    from service.pacs.nodes import Pacs
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -45,6 +46,7 @@ def serve() -> None:
     settings = _settings()
     logs.configure()
     _refuse_open_doors(settings)
+    _pacs(settings)
     _take_folder(settings, settings.lock_file)
     open_model = _open_model(settings)  # goes on in a thread while the rest is imported
 
@@ -88,13 +90,7 @@ def listen() -> None:
     """
     settings = _settings()
     logs.configure()
-    from service.pacs.nodes import read_pacs
-
-    try:
-        callers = read_pacs(settings.pacs_file).callers
-    except ServiceError as error:
-        typer.echo(f"{error.title} {error}", err=True)
-        raise typer.Exit(1) from error
+    callers = _pacs(settings).callers
     if not callers:
         typer.echo("Expected callers in LTS_PACS_FILE, found none: nobody may send.", err=True)
         raise typer.Exit(1)
@@ -216,6 +212,17 @@ def _settings() -> Settings:
     except ValidationError as error:
         for item in error.errors():
             typer.echo(f"LTS_{str(item['loc'][0]).upper()}: {item['msg']}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _pacs(settings: Settings) -> "Pacs":
+    """The file of PACS nodes; one that is not valid ends the process in words."""
+    from service.pacs.nodes import read_pacs
+
+    try:
+        return read_pacs(settings.pacs_file)
+    except ServiceError as error:
+        typer.echo(f"{error.title} {error}", err=True)
         raise typer.Exit(1) from error
 
 

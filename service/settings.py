@@ -106,7 +106,10 @@ class Settings(BaseSettings):
     listen_host: str = Field("127.0.0.1", description="Address of `listen`; loopback by default.")
     listen_port: int = Field(11112, ge=1, le=65535, description="TCP port of `listen` (DIMSE).")
     listen_ae_title: str = Field(
-        "LIVERTUMOR", pattern=r"^[ -~]{1,16}$", description="Application entity title of `listen`."
+        "LIVERTUMOR",
+        max_length=16,
+        pattern=r"^[ -\[\]-~]*[!-\[\]-~][ -\[\]-~]*$",  # PS3.5 6.2: no backslash, not only spaces
+        description="Application entity title of `listen`.",
     )
     listen_associations: int = Field(
         16, ge=1, le=256, description="Associations at once; one more is rejected for now."

@@ -102,13 +102,13 @@ class Forwarder:
                     self._put_back(series, "internal_error")
 
     def _send(self, series: Series) -> None:
-        started, files = time.monotonic(), series.files
+        started = time.monotonic()
         try:
-            answer = self._post(series, Tar(files))
+            answer = self._post(series, Tar(series.files))
         except requests.RequestException:
             self._put_back(series, "service_unreachable")
             return
-        facts = {"caller": series.origin.caller, "instances": len(files)}
+        facts = {"caller": series.origin.caller, "instances": series.instances}
         facts |= {"status_code": answer.status, "code": answer.code}
         if answer.job_id is not None:
             self._received.remove(series)

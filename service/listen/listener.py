@@ -39,5 +39,5 @@ def listen(settings: Settings, callers: Mapping[str, Caller], stop: threading.Ev
 
 def _tidy(received: Received, settings: Settings) -> None:
     for series in received.close_quiet(settings.listen_quiet_s):
-        _log.info("series whole", caller=series.origin.caller, instances=len(series.files))
+        _log.info("series whole", caller=series.origin.caller, instances=series.instances)
     received.forget_refused(settings.listen_keep_refused_h * 3600)

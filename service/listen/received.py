@@ -12,8 +12,8 @@ place, and an instance has its name once its bytes are on the disk.
 Instances may come when their series was taken for whole already. While it waits, it is opened again
 and gets a new id: whatever the service may have heard of it was less. While it is being sent, and
 afterwards, they begin a folder of their own, which holds only them: the service then gets a series
-in two parts. The log says `late_instances`; a sender that makes such pauses needs a longer quiet
-period.
+in two parts. The log says `late_instances`; the quiet period must be longer than any pause that a
+sender makes, and than the way of its largest object.
 """
 
 import errno
@@ -82,6 +82,7 @@ class Series:
 
     folder: Path
     origin: Origin
+    instances: int
     tries: int = 0
     trouble: str = ""
     due: float = 0
@@ -92,8 +93,8 @@ class Series:
 
     @property
     def files(self) -> list[Path]:
-        """Its instances, always in the same order."""
-        return sorted(self.folder.glob(f"*{_INSTANCE}"))
+        """Always in the same order."""
+        return sorted(_instances(self.folder))
 
 
 @dataclass
@@ -127,7 +128,10 @@ class Received:
         self._growing = {
             _series_of(path): _Growing(path, origin, now) for path, origin in self._found(_OPEN)
         }
-        self._whole = {path.name: Series(path, origin) for path, origin in self._found(_WHOLE)}
+        self._whole = {
+            path.name: Series(path, origin, len(_instances(path)))
+            for path, origin in self._found(_WHOLE)
+        }
 
     def free_bytes(self) -> int:
         return shutil.disk_usage(self._root).free
@@ -214,8 +218,11 @@ class Received:
                 partial.unlink()
             try:
                 origin = Origin.model_validate_json((folder / _ORIGIN).read_bytes())
-            except (FileNotFoundError, ValidationError):  # it was just being made
-                shutil.rmtree(folder)
+            except (FileNotFoundError, ValidationError):
+                if _instances(folder):
+                    _log.error("series without its origin", code="damaged_folder")
+                else:  # it was just being made
+                    shutil.rmtree(folder)
             else:
                 found.append((folder, origin))
         return found
@@ -285,13 +292,13 @@ class Received:
     def _close(self, series: str) -> Series | None:
         """Take one for whole, None where nothing of it was kept; with the lock."""
         growing = self._growing[series]
-        is_empty = not Series(growing.folder, growing.origin).files
-        moved = self._moved(growing.folder, _GONE if is_empty else _WHOLE)
+        instances = len(_instances(growing.folder))
+        moved = self._moved(growing.folder, _WHOLE if instances else _GONE)
         del self._growing[series]
-        if is_empty:
+        if not instances:
             shutil.rmtree(moved, ignore_errors=True)
             return None
-        self._whole[moved.name] = Series(moved, growing.origin)
+        self._whole[moved.name] = Series(moved, growing.origin, instances)
         return self._whole[moved.name]
 
     def _leave(self, series: Series, place: str) -> Path:
@@ -312,6 +319,10 @@ def _make(folder: Path, origin: Origin) -> None:
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _instances(folder: Path) -> list[Path]:
+    return list(folder.glob(f"*{_INSTANCE}"))
 
 
 def _series_of(folder: Path) -> str:

@@ -88,10 +88,6 @@ class Receiver:
         self._has_room = True
         self._server = self._serving(settings)
 
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
-
     def start(self) -> None:
         threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), daemon=True).start()
 
@@ -202,8 +198,10 @@ class Receiver:
 
     def _store(self, event: Event) -> int:
         """Answer one C-STORE with its status."""
-        if self._stopping.is_set():
-            event.assoc.abort()  # the sender has no doubt then that this one is not kept
+        if self._stopping.is_set() or event.assoc not in self._admitted:
+            # In the end: an abort leaves its sender no doubt that this one is not kept. And the
+            # library lets an association in whose check has failed by a defect.
+            event.assoc.abort()
             return OUT_OF_RESOURCES
         caller = event.assoc.requestor.ae_title.strip()
         with self._counted():

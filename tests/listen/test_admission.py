@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dicom_files import series
 from highdicom import Volume
-from listen.harness import association, events, listening, send
+from listen.harness import association, events, kept, listening, send
 from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
@@ -69,6 +69,21 @@ def test_address_of_the_list(tmp_path: Path) -> None:
     for host in ("127.0.0.1", "::"):  # the latter also takes IPv4
         with listening(tmp_path, callers=callers, listen_host=host) as port, association(port):
             pass
+
+
+def test_a_defect_lets_nobody_in(
+    tmp_path: Path, clean_volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever could not be checked gets nothing stored."""
+
+    def defect(address: str) -> str:
+        raise ValueError(address)
+
+    monkeypatch.setattr(receiver, "_unmapped", defect)
+    callers = {CALLER: Caller(hosts=("192.0.2.1",))}
+    with listening(tmp_path, callers=callers) as port:
+        assert send(port, series(clean_volume)[0]) == [None]
+        assert not kept(tmp_path)
 
 
 def test_titles_of_strangers_in_the_log(tmp_path: Path, logged: io.StringIO) -> None:

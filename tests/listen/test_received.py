@@ -139,11 +139,22 @@ def test_restart(folder: Path) -> None:
     assert not list(folder.rglob("*.part"))
     assert not list((folder / "gone").iterdir())
     taken = again.take()
-    assert taken is not None
-    assert (taken.key, taken.files, taken.origin) == (whole.key, whole.files, whole.origin)
+    assert taken == whole
+    assert len(taken.files) == taken.instances == 1
     assert again.close_quiet(60) == []  # its quiet period starts anew
     assert again.add(instance(3, series_uid="9")) is Kept.NEW
     assert len(only_whole(again).files) == 2
+
+
+def test_a_damaged_folder_is_left_alone(folder: Path, logged: io.StringIO) -> None:
+    """Instances whose sender cannot be told any more are not deleted, and the log says so."""
+    found = Received(folder, 0)
+    found.add(instance(1))
+    series = only_whole(found)
+    (series.folder / "origin.json").write_bytes(b"{")
+    assert Received(folder, 0).take() is None
+    assert len(series.files) == 1
+    assert events(logged, "series without its origin")[0]["code"] == "damaged_folder"
 
 
 def test_longest_wait_first(folder: Path) -> None:
