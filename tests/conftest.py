@@ -4,6 +4,7 @@ import io
 import itertools
 import logging
 import os
+import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -46,8 +47,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def without_patient(report: pytest.TestReport) -> pytest.TestReport:
-    """The report of one phase of a test, failed where what was captured names the patient."""
-    captured = report.capstdout + report.capstderr + report.caplog
+    """The report of one phase of a test, failed where what was captured names the patient.
+
+    Of what loggers said only what the service's own said: it hears no library's.
+    """
+    logged = re.findall(r"^\w+ +(?:service|uvicorn)\b.*", report.caplog, re.MULTILINE)
+    captured = "\n".join([report.capstdout, report.capstderr, *logged])
     if report.passed and any(word in captured for word in PATIENT):
         report.outcome = "failed"
         report.longrepr = "The log of this test names the phantom's patient."

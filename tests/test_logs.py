@@ -28,18 +28,20 @@ def test_libraries_are_not_heard(library: str, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("printed", "outcome"),
+    ("place", "said", "outcome"),
     [
-        (PHANTOM_NAME, "failed"),
-        (PHANTOM_NAME.split("^")[1], "failed"),
-        (f"patient={PHANTOM_ID}", "failed"),
-        ("12 slices", "passed"),
+        ("stderr", PHANTOM_NAME, "failed"),
+        ("stdout", PHANTOM_NAME.split("^")[1], "failed"),
+        ("stderr", f"patient={PHANTOM_ID}", "failed"),
+        ("log", f"INFO     service.api:app.py:1 {PHANTOM_ID}", "failed"),
+        ("log", f"WARNING  dbos:test.py:1 {PHANTOM_ID}", "passed"),
+        ("stderr", "12 slices", "passed"),
     ],
 )
-def test_a_test_fails_whose_log_names_the_patient(printed: str, outcome: str) -> None:
+def test_a_test_fails_whose_log_names_the_patient(place: str, said: str, outcome: str) -> None:
     """So the log of the whole run of the tests is looked through."""
     report = pytest.TestReport(
         nodeid="some test", location=("", 0, ""), keywords={}, outcome="passed", longrepr=None,
-        when="call", sections=[("Captured stderr call", printed)],
+        when="call", sections=[(f"Captured {place} call", said)],
     )  # fmt: skip
     assert without_patient(report).outcome == outcome

@@ -49,11 +49,17 @@ class _Kind:
     transfer_syntax_uid: str
     purpose: str
     series_number: int
+    series_description: str
 
 
 _KINDS: dict[SegEncoding, _Kind] = {
     "binary": _Kind(
-        SegmentationTypeValues.BINARY, SegmentationStorage, ExplicitVRLittleEndian, "seg", 1001
+        SegmentationTypeValues.BINARY,
+        SegmentationStorage,
+        ExplicitVRLittleEndian,
+        "seg",
+        1001,
+        "AI liver and tumours (research)",
     ),
     "labelmap": _Kind(
         SegmentationTypeValues.LABELMAP,
@@ -61,6 +67,7 @@ _KINDS: dict[SegEncoding, _Kind] = {
         RLELossless,
         "labelmap",
         1002,
+        "AI liver and tumours, label map (research)",
     ),
 }
 """Series numbers far above what a scanner numbers, so that viewers list results last."""
@@ -97,7 +104,7 @@ def segmentation_dcm(
         content_label="LIVER_TUMOR",
         content_description=f"Liver and tumours, {NOT_FOR_DIAGNOSIS}",
         transfer_syntax_uid=kind.transfer_syntax_uid,
-        series_description="AI liver and tumours (research)",
+        series_description=kind.series_description,
     )
     stamp(seg, scan, provenance)
     dimensions = provenance.uid(f"{kind.purpose} dimensions")

@@ -80,6 +80,9 @@ not begun; so it is no more than a backstop.
 
 ENGINE_ATTEMPTS = 1000
 
+MAX_DELIVERING = 1000
+"""Results that wait for a PACS: each holds a thread, no volume, and no place of `max_jobs`."""
+
 STOP_S = 60
 """How long to wait for a running job to notice that it was stopped."""
 
@@ -150,8 +153,11 @@ class Jobs:
         """
         if idempotency_key is not None and self._request(_job_id(idempotency_key)) is not None:
             return
-        if len(self._live) >= self._settings.max_jobs:
+        delivering = self._live.delivering
+        if len(self._live) - delivering >= self._settings.max_jobs:
             raise Busy(f"Expected at most {self._settings.max_jobs} unfinished jobs, found more.")
+        if delivering >= MAX_DELIVERING:
+            raise Busy(f"Expected at most {MAX_DELIVERING} results to be delivered, found more.")
         self._store.check_space()
 
     def accept(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from service.decode.readable import Readable
 from service.stopping import StopSignal
 
+DELIVER = "deliver"
 DONE = "done"
 """The stage of a job whose end is written down, or about to be."""
 
@@ -18,7 +19,7 @@ _BEGINS_AT = {
     "label": 0.05,
     "clean_up": 0.9,
     "publish": 0.94,
-    "deliver": 0.97,
+    DELIVER: 0.97,
 }
 """How far a job is when a stage begins; labelling fills most of the time."""
 
@@ -60,6 +61,11 @@ class LiveJobs:
     def __len__(self) -> int:
         """Jobs that have not ended."""
         return sum(job.stage != DONE for job in self.all())
+
+    @property
+    def delivering(self) -> int:
+        """Those of them whose result is there, and whose PACS is waited for."""
+        return sum(job.stage == DELIVER for job in self.all())
 
     def begin(self, job_id: str) -> LiveJob:
         """The job's entry, made where there is none."""

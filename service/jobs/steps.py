@@ -14,7 +14,7 @@ from service.decode.readable import Readable
 from service.errors import InternalError, NotFound, ServiceError, ShuttingDown, StorageFull
 from service.inference.work import Labelled
 from service.jobs.kept import keep, kept_instances, pack, unpack
-from service.jobs.live import LiveJob
+from service.jobs.live import DELIVER, LiveJob
 from service.jobs.records import (
     DELIVERY,
     FETCHED,
@@ -147,7 +147,7 @@ class Task:
         order = self._request.delivery
         if order is None:
             return
-        self._live.enter("deliver")
+        self._live.enter(DELIVER)
         instances = kept_instances(self._store, self._request.id, order.objects)
         receipts = deliver(self._pacs.node(order.node), instances, self._settings, self._run.stop)
         delivered = Delivered(node=order.node, receipts=receipts).model_dump_json().encode()

@@ -1,6 +1,7 @@
 """Series from a PACS and objects to one, through the API, with an archive that behaves and not."""
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -248,3 +249,33 @@ def test_the_log_names_no_patient(pacs: TestClient, archive: Archive, logged: io
     assert '"node": "archive"' in written
     for word in (*PHANTOM_NAME.split("^"), "PHANTOM-1", archive.study, archive.series):
         assert word not in written
+
+
+def test_deliveries_that_wait_hold_up_nobody(
+    archive: Archive, datasets: list[Dataset], tmp_path: Path
+) -> None:
+    """A destination that is down takes no place from other work, and no turn."""
+    file = tmp_path / "pacs.toml"
+    file.write_text(
+        f'[nodes.down]\nae_title = "DOWN"\nhost = "127.0.0.1"\nport = {unused_port()}\n'
+    )
+    model = FakeSegmenter(by_threshold)
+    with running(tmp_path / "data", model, pacs_file=file, max_jobs=2, max_running=1) as client:
+        study, waiting = zip_of(datasets), []
+        for _ in range(5):
+            sent = {"destination": "down"}
+            headers = {**ZIP, "Prefer": "respond-async"}
+            answer = client.post(URL, params=sent, content=study, headers=headers)
+            assert answer.status_code == 202, answer.text
+            waiting.append(answer.json()["links"]["self"])
+            wait_for_stage(client, waiting[-1], "deliver")
+        assert client.post(URL, content=study, headers=ZIP).status_code == 201
+        for address in waiting:
+            assert client.delete(address).status_code == 204
+
+
+def wait_for_stage(client: TestClient, address: str, stage: str) -> None:
+    deadline = time.monotonic() + 30
+    while (found := client.get(address).json()["progress"]["stage"]) != stage:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)

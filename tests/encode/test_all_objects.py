@@ -21,6 +21,7 @@ from pydicom.uid import CTImageStorage
 from test_resample import CASES, middle_thresholds, scanned
 
 from service import pipeline
+from service.phantom import Phantom
 from service.pipeline import Options, Result
 from service.settings import Settings
 
@@ -81,7 +82,7 @@ SOURCES: dict[str, Callable[[Volume], Answer]] = {
     ),
     "no tumour": lambda volume: answer([to_bytes(one) for one in series(volume)], only_liver),
     "nothing": lambda volume: answer([to_bytes(one) for one in series(volume)], nothing),
-    "one slice": lambda volume: answer([to_bytes(one) for one in series(volume[20:21])]),
+    "one slice": lambda volume: answer([to_bytes(one) for one in series(volume[11:12])]),
     **{
         name: lambda volume, name=name: answer(compressed(volume, name))
         for name in ("RLE", "JPEG lossless SV1", "JPEG-LS", "JPEG 2000 lossless", "HTJ2K lossless")
@@ -93,9 +94,15 @@ SOURCES: dict[str, Callable[[Volume], Answer]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def volume(phantom: Phantom) -> Volume:
+    """Coarse, since the validators take their time for each picture: 20 slices of 48 x 48."""
+    return phantom.sample(20, 48, noise_hu=0)[0]
+
+
 @pytest.fixture(scope="module", params=SOURCES)
-def made(request: pytest.FixtureRequest, clean_volume: Volume) -> Answer:
-    return SOURCES[request.param](clean_volume)
+def made(request: pytest.FixtureRequest, volume: Volume) -> Answer:
+    return SOURCES[request.param](volume)
 
 
 def test_the_validators_find_no_error(made: Answer, tmp_path: Path) -> None:
@@ -180,9 +187,9 @@ def test_a_retry_gives_the_same_bytes(made: Answer) -> None:
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_every_orientation(clean_volume: Volume, orientation: str) -> None:
+def test_every_orientation(volume: Volume, orientation: str) -> None:
     """SEG frames and RTSTRUCT contours lie where their source slices lie, to 0.01 mm."""
-    datasets = series(clean_volume.to_patient_orientation(orientation))
+    datasets = series(volume.to_patient_orientation(orientation))
     made = answer([to_bytes(one) for one in datasets])
     positions = {
         str(one.SOPInstanceUID): np.array(one.ImagePositionPatient, float) for one in datasets

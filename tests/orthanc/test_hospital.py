@@ -35,6 +35,7 @@ from orthanc.real import (
 from pydicom import Dataset
 
 from service.api.app import create_app
+from service.phantom import Phantom
 from service.phantom_files import PHANTOM_NAME, write_dicom
 from service.settings import Settings
 
@@ -158,11 +159,9 @@ def check_volumes(report: Dataset, seg: Segmentation) -> None:
     assert found == pytest.approx([count * voxel_ml for count in counts], rel=1e-6)
 
 
-def test_by_dicomweb_in_every_orientation(
-    pacs: Orthanc, clean_volume: Volume, tmp_path: Path
-) -> None:
+def test_by_dicomweb_in_every_orientation(pacs: Orthanc, phantom: Phantom, tmp_path: Path) -> None:
     """A series named by its UIDs comes back as SEG, SR and RTSTRUCT in its own study."""
-    small = clean_volume[::3]
+    small = phantom.sample(12, 40, noise_hu=0)[0]
     with segmenting(tmp_path, pacs_file(tmp_path, pacs)) as client:
         for number, orientation in enumerate(ORIENTATIONS):
             datasets = series(small.to_patient_orientation(orientation), seed=1000 + number)
