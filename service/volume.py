@@ -25,6 +25,8 @@ TUMOR_LABEL = 2
 CANONICAL = "HPL"
 """The model's orientation: slices towards the head, rows towards the back, columns to the left."""
 
+_OPPOSITE = {"H": "F", "F": "H", "P": "A", "A": "P", "L": "R", "R": "L"}
+
 AIR_HU = -1024
 """Lower end of the CT scale as files store it; padding and anything below becomes this."""
 
@@ -131,14 +133,22 @@ class Scan:
 
 @dataclass(frozen=True)
 class Canonical:
-    """A volume turned to `CANONICAL`, and the way back for arrays made from it."""
+    """A volume turned to `CANONICAL`, and the way back for arrays made from it.
+
+    `axes` are the source's axes in the canonical order, `flips` which of them, in that order, point
+    the other way. They are worked out once: of a volume turned by exactly 45 degrees two axes are
+    equally near, and asking anew of the turned one may give the other.
+    """
 
     volume: Volume
-    source_orientation: str
+    source: Volume
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
 
     def to_source(self, array: NDArray[np.uint8]) -> Volume:
         """An array on the canonical grid, as a volume on the source's grid."""
-        return _turned(self.volume.with_array(array), CANONICAL, self.source_orientation)
+        turned = array[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+        return self.source.with_array(turned.transpose(np.argsort(self.axes)))
 
 
 def to_canonical(volume: Volume) -> Canonical:
@@ -146,13 +156,19 @@ def to_canonical(volume: Volume) -> Canonical:
 
     An oblique volume is turned to the nearest of the 48 orientations.
     """
-    orientation = "".join(axis.value for axis in volume.get_closest_patient_orientation())
-    return Canonical(_turned(volume, orientation, CANONICAL), orientation)
-
-
-def _turned(volume: Volume, now: str, wanted: str) -> Volume:
-    """Most axial volumes lie as they should; highdicom would look, check and wrap them again."""
-    return volume if now == wanted else volume.to_patient_orientation(wanted)
+    now = [str(axis.value) for axis in volume.get_closest_patient_orientation()]
+    found = [
+        next(index for index, end in enumerate(now) if end in (wanted, _OPPOSITE[wanted]))
+        for wanted in CANONICAL
+    ]
+    flips = [now[axis] != wanted for axis, wanted in zip(found, CANONICAL, strict=True)]
+    turned = volume
+    if found != [0, 1, 2]:  # most axial volumes lie as they should
+        turned = turned.permute_spatial_axes(found)
+    if any(flips):
+        turned = turned.flip_spatial([axis for axis, flip in enumerate(flips) if flip])
+    first, second, third = found
+    return Canonical(turned, volume, (first, second, third), (flips[0], flips[1], flips[2]))
 
 
 def is_spacing(values_mm: float | NDArray[np.floating]) -> bool:

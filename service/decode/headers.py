@@ -39,8 +39,9 @@ _KEYWORDS = (
     # who and when, for the results
     "SpecificCharacterSet", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate",
     "StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime", "AccessionNumber",
-    "ReferringPhysicianName", "StudyDescription", "PatientName", "PatientID", "PatientBirthDate",
-    "PatientSex", "PatientAge", "StudyID", "PositionReferenceIndicator",
+    "ReferringPhysicianName", "StudyDescription", "PatientName", "PatientID",
+    "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge", "StudyID",
+    "PositionReferenceIndicator",
     "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
     # which image
     "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "StudyInstanceUID",

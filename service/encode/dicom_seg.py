@@ -27,14 +27,16 @@ from service.encode.provenance import (
     tracking_id,
     tracking_uid,
 )
-from service.encode.source_headers import headers, refer_to_frames
+from service.encode.source_headers import (
+    copy_names,
+    keep_lossy,
+    nameless_headers,
+    refer_to_frames,
+)
 from service.volume import Scan
 
 SegEncoding = Literal["binary", "labelmap"]
 """BINARY is what viewers read; LABELMAP (Supplement 243) is smaller, and few read it yet."""
-
-LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
-"""Label Map Segmentation Storage, of which pydicom knows no name yet."""
 
 LIVER_SEGMENT = 1
 """Segment of the liver without lesions; a lesion's is its id and this."""
@@ -45,7 +47,6 @@ class _Kind:
     """An encoding's own."""
 
     type: SegmentationTypeValues
-    sop_class_uid: str
     transfer_syntax_uid: str
     purpose: str
     series_number: int
@@ -55,7 +56,6 @@ class _Kind:
 _KINDS: dict[SegEncoding, _Kind] = {
     "binary": _Kind(
         SegmentationTypeValues.BINARY,
-        SegmentationStorage,
         ExplicitVRLittleEndian,
         "seg",
         1001,
@@ -63,7 +63,6 @@ _KINDS: dict[SegEncoding, _Kind] = {
     ),
     "labelmap": _Kind(
         SegmentationTypeValues.LABELMAP,
-        LABELMAP_STORAGE,
         RLELossless,
         "labelmap",
         1002,
@@ -89,7 +88,7 @@ def segmentation_dcm(
     kind = _KINDS[encoding]
     numbers = _segment_numbers(labels, lesion_ids, lesions)
     seg = highdicom.seg.Segmentation(
-        source_images=headers(scan, provenance.fingerprint),
+        source_images=nameless_headers(scan, provenance.fingerprint),
         pixel_array=numbers,
         segmentation_type=kind.type,
         segment_descriptions=_descriptions(lesions, provenance),
@@ -100,12 +99,14 @@ def segmentation_dcm(
         manufacturer=MANUFACTURER,
         manufacturer_model_name=provenance.algorithm.name,
         software_versions=tuple(provenance.software_versions),  # type: ignore[arg-type]  # its hint is for one
-        device_serial_number=provenance.fingerprint[:16],
+        device_serial_number=provenance.serial_number,
         content_label="LIVER_TUMOR",
         content_description=f"Liver and tumours, {NOT_FOR_DIAGNOSIS}",
         transfer_syntax_uid=kind.transfer_syntax_uid,
         series_description=kind.series_description,
     )
+    copy_names(seg, scan)
+    keep_lossy(seg, scan)
     stamp(seg, scan, provenance)
     dimensions = provenance.uid(f"{kind.purpose} dimensions")
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
@@ -119,7 +120,7 @@ def seg_reference(provenance: Provenance) -> Dataset:
     """Class, instance and series of the BINARY SEG, for objects that refer to it."""
     kind = _KINDS["binary"]
     reference = Dataset()
-    reference.SOPClassUID = kind.sop_class_uid
+    reference.SOPClassUID = SegmentationStorage
     reference.SOPInstanceUID = provenance.uid(f"{kind.purpose} instance")
     reference.SeriesInstanceUID = provenance.uid(f"{kind.purpose} series")
     return reference

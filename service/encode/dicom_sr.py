@@ -39,7 +39,7 @@ from service.encode.provenance import (
     tracking_id,
     tracking_uid,
 )
-from service.encode.source_headers import headers, instance_references
+from service.encode.source_headers import copy_names, nameless_headers, reference_items
 from service.findings import Findings, Lesion
 from service.inference.contract import SegmentClass
 from service.volume import Scan
@@ -70,10 +70,13 @@ def report_dcm(scan: Scan, findings: Findings, provenance: Provenance) -> bytes:
 
     It refers to the BINARY SEG of the same provenance, which belongs beside it.
     """
-    sources = headers(scan, provenance.fingerprint)
+    source = nameless_headers(scan, provenance.fingerprint)[0]
+    segmentation = Dataset()
+    segmentation.update(source)
+    segmentation.update(seg_reference(provenance))
     report = Comprehensive3DSR(
-        evidence=_evidence(scan, sources[0], provenance),
-        content=_content(findings, str(sources[0].SeriesInstanceUID), provenance),
+        evidence=[segmentation],  # each further one is looked for in all of the content
+        content=_content(findings, str(source.SeriesInstanceUID), provenance),
         series_instance_uid=provenance.uid("sr series"),
         series_number=SERIES_NUMBER,
         sop_instance_uid=provenance.uid("sr instance"),
@@ -83,22 +86,21 @@ def report_dcm(scan: Scan, findings: Findings, provenance: Provenance) -> bytes:
         series_description="AI liver and tumours, measurements (research)",
     )
     report.CodingSchemeIdentificationSequence = [_own_scheme()]
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    study.ReferencedSeriesSequence.append(_sources(scan, str(source.SeriesInstanceUID)))
+    copy_names(report, scan)
     stamp(report, scan, provenance)
     buffer = io.BytesIO()
     report.save_as(buffer)
     return buffer.getvalue()
 
 
-def _evidence(scan: Scan, source: Dataset, provenance: Provenance) -> list[Dataset]:
-    """The SEG, then each source instance once; all with the patient and study of `source`."""
-    segmentation = seg_reference(provenance)
-    evidence = []
-    for reference in (segmentation, *instance_references(scan)):
-        item = Dataset()
-        item.update(source)
-        item.update(reference)
-        evidence.append(item)
-    return evidence
+def _sources(scan: Scan, series_uid: str) -> Dataset:
+    """The source's series with its instances, as evidence (PS3.3 table C.17-3)."""
+    series = Dataset()
+    series.SeriesInstanceUID = series_uid
+    series.ReferencedSOPSequence = reference_items(scan)
+    return series
 
 
 def _content(findings: Findings, source_series_uid: str, provenance: Provenance) -> Dataset:
@@ -142,7 +144,7 @@ def _context(provenance: Provenance) -> ObservationContext:
         name=f"{algorithm.name} {algorithm.version}, {NOT_FOR_DIAGNOSIS}",
         manufacturer_name=MANUFACTURER,
         model_name=algorithm.name,
-        serial_number=algorithm.sha256[:16],
+        serial_number=provenance.serial_number,
     )
     return ObservationContext(
         observer_device_context=ObserverContext(

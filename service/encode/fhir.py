@@ -23,7 +23,7 @@ from service.encode.provenance import (
     tracking_id,
     tracking_uid,
 )
-from service.encode.source_headers import headers
+from service.encode.source_headers import common_header
 from service.findings import Extent, Findings, Lesion
 from service.inference.contract import Code
 from service.notices import Notice
@@ -79,7 +79,7 @@ class _Context:
             about["issued"] = issued.astimezone(UTC).isoformat()
         if not scan.source.datasets:
             return cls(provenance, about, (), ())
-        header = headers(scan, provenance.fingerprint)[0]
+        header = common_header(scan, provenance.fingerprint)
         if subject := _subject(header):
             about["subject"] = subject
         if day := _day(header.StudyDate):

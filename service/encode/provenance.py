@@ -24,13 +24,14 @@ _PROCESSING_EQUIPMENT = DicomCode("109102", "DCM", "Processing Equipment")
 
 
 class Algorithm(BaseModel):
-    """What results say of their model, of its contract; kept with them, since models change."""
+    """What results say of their model and of this software; kept with them, since both change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     version: str
     sha256: str
+    service_version: str
     liver: SegmentClass
     tumor: SegmentClass
 
@@ -41,6 +42,7 @@ class Algorithm(BaseModel):
             name=model.contract.name,
             version=model.contract.version,
             sha256=model.sha256,
+            service_version=__version__,
             liver=liver,
             tumor=tumor,
         )
@@ -61,17 +63,31 @@ class Provenance:
     @property
     def software_versions(self) -> list[str]:
         """Of the service and of the model; each a value of its own (LO, at most 64 characters)."""
-        return [__version__, f"model {self.algorithm.version}", self.algorithm.sha256]
+        return [
+            self.algorithm.service_version,
+            f"model {self.algorithm.version}",
+            self.algorithm.sha256,
+        ]
 
     def uid(self, purpose: str) -> UID:
         """The UID of this result for one purpose; another fingerprint or purpose gives another."""
         return derived_uid(self.fingerprint, purpose)
 
-    def moment(self, scan: Scan) -> tuple[str, str]:
-        """Date and time as DICOM writes them (DA, TM)."""
+    @property
+    def serial_number(self) -> str:
+        """Of the device that a result comes from: the model, whichever machine ran it."""
+        return self.algorithm.sha256[:16]
+
+    def moment(self, scan: Scan) -> tuple[str, str, str]:
+        """Date, time and offset from UTC as DICOM writes them (DA, TM, &ZZXX).
+
+        In the time zone of the service, since DA and TM are local times; the offset is empty where
+        the moment is the source's.
+        """
         if self.made_at is None:
-            return content_moment(scan)
-        return self.made_at.strftime("%Y%m%d"), self.made_at.strftime("%H%M%S")
+            return *content_moment(scan), ""
+        local = self.made_at.astimezone()
+        return local.strftime("%Y%m%d"), local.strftime("%H%M%S"), local.strftime("%z")
 
 
 def stamp(result: Dataset, scan: Scan, provenance: Provenance) -> None:
@@ -79,20 +95,20 @@ def stamp(result: Dataset, scan: Scan, provenance: Provenance) -> None:
 
     It replaces what a library takes from the clock, so that a retry writes the same bytes.
     """
-    date, time = provenance.moment(scan)
+    date, time, offset = provenance.moment(scan)
     for prefix in ("InstanceCreation", "Content", "Series"):
         setattr(result, f"{prefix}Date", date)
         setattr(result, f"{prefix}Time", time)
     result.Manufacturer = MANUFACTURER
     result.ManufacturerModelName = provenance.algorithm.name
-    result.DeviceSerialNumber = provenance.fingerprint[:16]
+    result.DeviceSerialNumber = provenance.serial_number
     result.SoftwareVersions = provenance.software_versions
     result.ContributingEquipmentSequence = [
         *result.get("ContributingEquipmentSequence", []),
         _algorithm_item(provenance),
     ]
     for item in result.ContributingEquipmentSequence:
-        item.ContributionDateTime = date + time
+        item.ContributionDateTime = date + time + offset
 
 
 def _algorithm_item(provenance: Provenance) -> Dataset:

@@ -47,7 +47,7 @@ _DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
 _REPEATED = (
     "SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
     "PatientAge", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription",
-    "AccessionNumber", "ReferringPhysicianName", "FrameOfReferenceUID",
+    "IssuerOfPatientID", "AccessionNumber", "ReferringPhysicianName", "FrameOfReferenceUID",
     "PositionReferenceIndicator",
 )  # fmt: skip
 """What is the source's own: patient, study and frame of reference."""
@@ -92,7 +92,7 @@ def _structure_set(scan: Scan, source: Dataset, provenance: Provenance) -> Datas
     result.Modality = "RTSTRUCT"
     result.SeriesInstanceUID = provenance.uid("rtstruct series")
     result.SeriesNumber = _SERIES_NUMBER
-    result.SeriesDescription = "AI liver and tumours (research)"
+    result.SeriesDescription = "AI liver and tumours, contours (research)"
     result.OperatorsName = ""
     result.StructureSetLabel = "AI liver"
     result.StructureSetName = "Liver and tumours"

@@ -19,7 +19,7 @@ from pydicom.valuerep import DSfloat
 
 from service.encode.png import LIVER_COLOR, TUMOR_COLOR, Color, Rgb, View
 from service.encode.provenance import MANUFACTURER, NOT_FOR_DIAGNOSIS, Provenance, stamp
-from service.encode.source_headers import headers
+from service.encode.source_headers import common_header, keep_lossy
 from service.inference.segment import Segmentation
 from service.volume import TUMOR_LABEL, HounsfieldWindow, Scan
 
@@ -38,6 +38,7 @@ _OPPOSITE = dict(zip("HFAPLR", "FHPARL", strict=True))
 _COPIED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "StudyDate",
     "StudyTime", "StudyID", "StudyDescription", "AccessionNumber", "ReferringPhysicianName",
+    "IssuerOfPatientID",
     "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
 """Of the source: patient, study, and that its pixels were compressed with loss."""
@@ -55,7 +56,7 @@ def overlays_dcm(
     DICOM. Pictures are drawn one at a time.
     """
     scan = segmentation.scan
-    patient = headers(scan, provenance.fingerprint)[0]
+    patient = common_header(scan, provenance.fingerprint)
     view = View.as_displayed(segmentation, window)
     with_liver = [index for index, plane in enumerate(view.labels) if plane.any()]
     for index in with_liver or [len(view.labels) // 2]:
@@ -89,6 +90,7 @@ def _image(view: View, scan: Scan, index: int, patient: Dataset, provenance: Pro
     for keyword in _COPIED:
         if keyword in patient:
             image[keyword] = patient[keyword]
+    keep_lossy(image, scan)
     stamp(image, scan, provenance)
     _describe_equipment(image, scan, provenance)
     _describe_picture(image, view, size)
@@ -106,7 +108,7 @@ def _describe_equipment(image: Dataset, scan: Scan, provenance: Provenance) -> N
     image.SecondaryCaptureDeviceManufacturer = MANUFACTURER
     image.SecondaryCaptureDeviceManufacturerModelName = provenance.algorithm.name
     image.SecondaryCaptureDeviceSoftwareVersions = provenance.software_versions
-    image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = provenance.moment(scan)
+    image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture, _ = provenance.moment(scan)
 
 
 def _describe_picture(image: Dataset, view: View, size: tuple[int, int]) -> None:

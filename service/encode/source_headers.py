@@ -3,11 +3,13 @@
 Scanners and anonymisers leave attributes out and write values that no standard knows. So a result
 copies nothing as it is: each attribute is read, and written if it is valid, else left empty
 (type 2) or derived (type 1). Identifiers (UIDs, patient, accession) stay the source's own, valid or
-not: a PACS files the result by them.
+not, but for control characters: a PACS files the result by them.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
+from datetime import date
 
 import numpy as np
 from pydicom import Dataset
@@ -20,17 +22,19 @@ from service.volume import Scan
 
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
+_METHOD = re.compile(r"[A-Z0-9_ ]{1,16}")
 _AGE = re.compile(r"\d{3}[DWMY]")
 
-_TEXTS = (
-    "PatientName",
-    "PatientID",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyDescription",
-    "PositionReferenceIndicator",
-)
+_NAMES = ("PatientName", "ReferringPhysicianName")
+_IDENTIFIERS = ("PatientID", "AccessionNumber")
+_OPTIONAL_IDENTIFIERS = ("IssuerOfPatientID",)
+_TEXTS = {"StudyID": 16, "PositionReferenceIndicator": 64}
+_OPTIONAL_TEXTS = {"StudyDescription": 64}
+"""Texts that are no identifiers, and how many characters of them the standard allows."""
+
+_NAME_GROUPS, _NAME_GROUP_CHARACTERS = 3, 64
+"""PS3.5 6.2.1: alphabetic, ideographic, phonetic."""
+
 _DATES = ("PatientBirthDate", "StudyDate")
 _TIMES = ("StudyTime",)
 _SEXES = ("M", "F", "O")
@@ -44,7 +48,27 @@ def headers(scan: Scan, fingerprint: str) -> list[Dataset]:
 
     Patient, study and series are read from the first slice: decoding saw to it that they are one.
     """
-    common = _common(scan, fingerprint)
+    return _headers(scan, fingerprint, common_header(scan, fingerprint))
+
+
+def nameless_headers(scan: Scan, fingerprint: str) -> list[Dataset]:
+    """The same with empty names, for highdicom, which prints those that it finds unlikely.
+
+    `copy_names` writes them into what was made.
+    """
+    common = common_header(scan, fingerprint)
+    for keyword in _NAMES:
+        setattr(common, keyword, "")
+    return _headers(scan, fingerprint, common)
+
+
+def copy_names(result: Dataset, scan: Scan) -> None:
+    """Give the result the names of its source's patient and referring physician."""
+    for keyword in _NAMES:
+        setattr(result, keyword, _name(scan.source.datasets[0], keyword))
+
+
+def _headers(scan: Scan, fingerprint: str, common: Dataset) -> list[Dataset]:
     return [
         _header(scan, index, common, _plane_uid(scan, index, fingerprint))
         for index in range(len(scan.source.datasets))
@@ -74,7 +98,12 @@ def refer_to_frames(result: Dataset, scan: Scan, fingerprint: str) -> None:
         image.ReferencedSOPInstanceUID = str(source.SOPInstanceUID)
         image.ReferencedFrameNumber = frame
     for series in result.ReferencedSeriesSequence:
-        series.ReferencedInstanceSequence = [_item(source) for source in instance_references(scan)]
+        series.ReferencedInstanceSequence = reference_items(scan)
+
+
+def reference_items(scan: Scan) -> list[Dataset]:
+    """Each source instance once, as items of a sequence of references (PS3.3 table 10-11)."""
+    return [_item(reference) for reference in instance_references(scan)]
 
 
 def instance_references(scan: Scan) -> list[Dataset]:
@@ -110,9 +139,9 @@ def content_moment(scan: Scan) -> tuple[str, str]:
     """
     first = scan.source.datasets[0]
     for keyword in _MOMENTS:
-        date = _matching(first, keyword, _DATE)
-        if date:
-            return date, _matching(first, keyword.replace("Date", "Time"), _TIME) or _NO_TIME
+        day = _date(first, keyword)
+        if day:
+            return day, _matching(first, keyword.replace("Date", "Time"), _TIME) or _NO_TIME
     return _NO_DATE, _NO_TIME
 
 
@@ -125,14 +154,25 @@ def _header(scan: Scan, index: int, common: Dataset, instance_uid: str) -> Datas
     return header
 
 
-def _common(scan: Scan, fingerprint: str) -> Dataset:
+def common_header(scan: Scan, fingerprint: str) -> Dataset:
+    """What the slices have in common: patient, study, series, geometry but for the position."""
     source = scan.source.datasets[0]
     header = Dataset()
     header.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in _TEXTS:
-        setattr(header, keyword, _text(source, keyword))
+    for keyword in _NAMES:
+        setattr(header, keyword, _name(source, keyword))
+    for keyword in _IDENTIFIERS:
+        setattr(header, keyword, _all_text(source, keyword))
+    for keyword in _OPTIONAL_IDENTIFIERS:
+        if identifier := _all_text(source, keyword):
+            setattr(header, keyword, identifier)
+    for keyword, most in _TEXTS.items():
+        setattr(header, keyword, _short(source, keyword, most))
+    for keyword, most in _OPTIONAL_TEXTS.items():
+        if text := _short(source, keyword, most):
+            setattr(header, keyword, text)
     for keyword in _DATES:
-        setattr(header, keyword, _matching(source, keyword, _DATE))
+        setattr(header, keyword, _date(source, keyword))
     for keyword in _TIMES:
         setattr(header, keyword, _matching(source, keyword, _TIME))
     sex = _text(source, "PatientSex")
@@ -160,25 +200,82 @@ def _set_geometry(header: Dataset, scan: Scan) -> None:
 
 
 def _set_compression(header: Dataset, source: Dataset) -> None:
-    """Lossy compression is passed on (PS3.3 C.7.6.1.1.5), if it is stated in full."""
-    ratio = numbers(source, "LossyImageCompressionRatio", 1)
-    method = _text(source, "LossyImageCompressionMethod")
-    if _text(source, "LossyImageCompression") == "01" and ratio is not None and method:
+    """Lossy compression is passed on (PS3.3 C.7.6.1.1.5), each step of it, if stated in full."""
+    ratios = _values(source, "LossyImageCompressionRatio")
+    methods = _values(source, "LossyImageCompressionMethod")
+    stated = len(ratios) == len(methods) > 0 and all(map(_METHOD.fullmatch, methods))
+    if _is_lossy(source) and stated and (numbers_of := _positive(ratios)):
         header.LossyImageCompression = "01"
-        header.LossyImageCompressionRatio = _decimals(ratio)[0]
-        header.LossyImageCompressionMethod = method
+        header.LossyImageCompressionRatio = _decimals(numbers_of)
+        header.LossyImageCompressionMethod = methods
+
+
+def keep_lossy(result: Dataset, scan: Scan) -> None:
+    """Never say that a result's source was not compressed with loss where the source says so."""
+    if _is_lossy(scan.source.datasets[0]):
+        result.LossyImageCompression = "01"
+
+
+def _is_lossy(source: Dataset) -> bool:
+    return _text(source, "LossyImageCompression") == "01"
+
+
+def _positive(texts: Sequence[str]) -> list[float]:
+    """The numbers; none where one of them is no positive number."""
+    try:
+        found = [float(text) for text in texts]
+    except ValueError:
+        return []
+    return found if all(0 < number < np.inf for number in found) else []
+
+
+def _name(source: Dataset, keyword: str) -> str:
+    """A person's name, in at most three groups; a physician's is left empty where one is long."""
+    groups = _text(source, keyword).split("=")[:_NAME_GROUPS]
+    is_patient = keyword == "PatientName"
+    if not is_patient and any(len(group) > _NAME_GROUP_CHARACTERS for group in groups):
+        return ""
+    return "=".join(groups)
+
+
+def _short(source: Dataset, keyword: str, most: int) -> str:
+    text = _text(source, keyword)
+    return text if len(text) <= most else ""
 
 
 def _text(source: Dataset, keyword: str) -> str:
-    """One value as text without control characters; empty where there is none to be read."""
+    """The first value as text without control characters; empty where there is none to be read."""
+    return next(iter(_values(source, keyword)), "")
+
+
+def _all_text(source: Dataset, keyword: str) -> str:
+    """All values as one text, separated as in the file: an identifier is none in part."""
+    return "\\".join(_values(source, keyword))
+
+
+def _values(source: Dataset, keyword: str) -> list[str]:
     try:
         value = source.get(keyword)
-        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-            value = value[0] if value else ""
-        text = "" if value is None else str(value)
+        several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        texts = [str(one) for one in value] if several else [] if value is None else [str(value)]
     except Exception:  # a value that breaks the standard makes pydicom raise nearly anything
+        return []
+    return ["".join(sign for sign in text if not _is_control(sign)).strip(" ") for text in texts]
+
+
+def _is_control(sign: str) -> bool:
+    """Whether a character has no business in a value; wide and fixed spaces do."""
+    return unicodedata.category(sign) == "Cc"
+
+
+def _date(source: Dataset, keyword: str) -> str:
+    """A day that exists, else empty."""
+    text = _matching(source, keyword, _DATE)
+    try:
+        date.fromisoformat(text)
+    except ValueError:
         return ""
-    return "".join(sign for sign in text if sign.isprintable()).strip()
+    return text
 
 
 def _matching(source: Dataset, keyword: str, pattern: re.Pattern[str]) -> str:

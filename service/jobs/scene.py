@@ -48,7 +48,7 @@ class _Grid(BaseModel):
 class Headers(BaseModel):
     """What DICOM objects repeat of their source, made valid: as DICOM JSON (PS3.18 F).
 
-    Of all that is kept for later, only this names the patient.
+    Of what pictures and objects are made from later, only this names the patient.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -16,7 +16,7 @@ from encoded_files import CODECS, set_frames, stored_values, written
 from fakes import FakeSegmenter, by_threshold, make_contract
 from highdicom import Volume
 from multiframe_files import enhanced
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, config, dcmread
 from pydicom.uid import CTImageStorage
 from test_resample import CASES, middle_thresholds, scanned
 
@@ -239,3 +239,71 @@ def test_the_lesion_is_in_the_same_place_in_all(clean_volume: Volume) -> None:
             [np.array(one.ContourData, float).reshape(-1, 3) for one in roi.ContourSequence]
         )
         assert points.mean(axis=0) == pytest.approx(lesion.centroid_mm, abs=3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"StudyDate": "20200231", "SeriesDate": "20210229"},
+        {"PatientBirthDate": "19500230"},
+        {"StudyDescription": "d" * 80, "StudyID": "s" * 20, "PositionReferenceIndicator": "p" * 70},
+        {"ReferringPhysicianName": "R" * 70},
+        {"PatientName": "HCC_015"},
+        {"PatientName": "A=B=C=D"},
+        {"IssuerOfPatientID": "Hospital"},
+        {"StudyInstanceUID": None, "FrameOfReferenceUID": None, "PatientID": None},
+        {
+            "LossyImageCompression": "01",
+            "LossyImageCompressionRatio": ["10.5", "3.2"],
+            "LossyImageCompressionMethod": ["ISO_15444_1", "ISO_10918_1"],
+        },
+        {
+            "LossyImageCompression": "01",
+            "LossyImageCompressionRatio": "10",
+            "LossyImageCompressionMethod": "Wavelet, of the lossy kind",
+        },
+    ],
+    ids=str,
+)
+def test_poor_headers_give_valid_objects(
+    volume: Volume, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """What scanners and anonymisers leave out or write wrong is left out, in every object."""
+    made = changed(volume[6:12], **changes)
+    lossy = "LossyImageCompression" in changes
+    errors = object_errors(write(made.objects, tmp_path))
+    # The source does not say how it was compressed, and the standard asks of which method.
+    told = [error for error in errors if not (lossy and "LossyImageCompression" in error)]
+    assert told == []
+    if lossy:
+        for name in ("mask.dcm", "labelmap.dcm", next(n for n in made.objects if "/" in n)):
+            assert made.object(name).LossyImageCompression == "01"
+
+
+def test_identifiers_stay_as_they_are(volume: Volume) -> None:
+    """Wide and fixed spaces belong to a name and an id; a PACS files by them."""
+    identifiers = {
+        "SpecificCharacterSet": "ISO_IR 192",
+        "PatientName": "YAMADA^TAROU=山田　太郎",  # the wide space is the point
+        "PatientID": "12\u00a034",
+        "AccessionNumber": "A-17",
+        "IssuerOfPatientID": "Klinik Nord",
+    }
+    made = changed(volume[6:12], **identifiers)
+    for name in made.objects:
+        found = made.object(name)
+        for keyword, expected in identifiers.items():
+            assert str(found[keyword].value) == expected, (name, keyword)
+
+
+def changed(volume: Volume, **changes: object) -> Answer:
+    """The answer to slices with these attributes; None takes one away."""
+    datasets = series(volume)
+    for dataset in datasets:
+        for keyword, value in changes.items():
+            if value is None:
+                del dataset[keyword]
+            else:
+                with config.disable_value_validation():
+                    setattr(dataset, keyword, value)
+    return answer([to_bytes(dataset) for dataset in datasets])

@@ -107,6 +107,27 @@ def test_oblique_volume_returns_on_its_own_grid(clean_volume: Volume) -> None:
     assert np.array_equal(raw.labels.array, by_threshold(np.asarray(source.array)))
 
 
+@pytest.mark.parametrize("degrees", [45, -45, 135])
+@pytest.mark.parametrize("plane", [(0, 1), (0, 2), (1, 2)])
+def test_turned_half_way_between_two_orientations(
+    clean_volume: Volume, plane: tuple[int, int], degrees: int
+) -> None:
+    """Two axes are then equally near; labels lie where their values are all the same."""
+    angle = np.radians(degrees)
+    turn = np.eye(4)
+    turn[np.ix_(plane, plane)] = [
+        [np.cos(angle), -np.sin(angle)],
+        [np.sin(angle), np.cos(angle)],
+    ]
+    # Cubes, since oblong pixels are interpolated.
+    affine = clean_volume.affine @ np.diag([4 / side for side in clean_volume.spacing] + [1.0])
+    turned = Volume(clean_volume.array[:, :90], turn @ affine, "PATIENT")
+    rules_off = Rules(False, False, False, False)
+    found = segmented(turned, FakeSegmenter(by_threshold), rules_off)
+    assert found.labels.geometry_equal(turned)
+    assert np.array_equal(found.labels.array, by_threshold(np.asarray(turned.array)))
+
+
 def test_zip_order_does_not_matter(clean_volume: Volume, options: DecodeOptions) -> None:
     """Slices are ordered by position, never by name or number."""
     files = as_dicom(clean_volume)
