@@ -7,6 +7,7 @@ and a field that is not on the list below is dropped.
 
 import logging
 import sys
+import threading
 import traceback
 import warnings
 from typing import TextIO
@@ -29,6 +30,14 @@ def configure() -> None:
     """Set up the process's logs; called once, at the entry point."""
     write_json(sys.stderr)
     warnings.simplefilter("ignore")
+    threading.excepthook = _thread_failed
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """A library's thread that ends in an exception, whose message may be anything, by its place."""
+    if failure.exc_value is not None:
+        logger = structlog.get_logger(__name__)
+        logger.error("thread failed", place=place_of(failure.exc_value))
 
 
 def write_json(stream: TextIO) -> None:

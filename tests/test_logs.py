@@ -1,12 +1,15 @@
 """Logs hold what the service says, and nothing that a library says."""
 
+import io
 import json
 import logging
 import sys
+import threading
 
 import pytest
 from conftest import without_patient
 
+from service import logs
 from service.logs import write_json
 from service.phantom_files import PHANTOM_ID, PHANTOM_NAME
 
@@ -45,3 +48,23 @@ def test_a_test_fails_whose_log_names_the_patient(place: str, said: str, outcome
         when="call", sections=[(f"Captured {place} call", said)],
     )  # fmt: skip
     assert without_patient(report).outcome == outcome
+
+
+def test_a_thread_that_fails_is_logged_by_its_place(logged: io.StringIO) -> None:
+    """What its exception says is not: it may come from a file or from the network."""
+
+    def fail() -> None:
+        raise KeyError(PHANTOM_NAME)
+
+    before = threading.excepthook
+    try:
+        threading.excepthook = logs._thread_failed
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    finally:
+        threading.excepthook = before
+    lines = [json.loads(line) for line in logged.getvalue().splitlines()]
+    (line,) = (one for one in lines if one["event"] == "thread failed")
+    assert line["place"].startswith("KeyError in fail")
+    assert PHANTOM_NAME not in logged.getvalue()

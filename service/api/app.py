@@ -51,8 +51,8 @@ def create_app(settings: Settings, open_model: OpenModel = open_session) -> Fast
     problems.install(app)
     for routes in (
         segment,
+        segmentations_of_series,  # before the routes whose {id} its last part would match
         segmentations,
-        segmentations_of_series,
         segmentation_parts,
         models,
         health,

@@ -24,7 +24,7 @@ from service.volume import HounsfieldWindow
 WindowEnd = Annotated[float, Field(ge=-65536, le=65536, allow_inf_nan=False)]
 """Beyond the CT scale, so that each step of a 16-bit image can stand for a Hounsfield unit."""
 
-InstanceUid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
+InstanceUid = Annotated[str, Field(max_length=64, pattern=r"^[0-9]+(\.[0-9]+)*$")]
 
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 

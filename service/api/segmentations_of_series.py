@@ -18,6 +18,7 @@ from service.errors import (
     Busy,
     ColorImage,
     EmptyInput,
+    InvalidParameter,
     ModelNotReady,
     NoDicomSource,
     NoResult,
@@ -60,11 +61,15 @@ async def create(request: Request, service: Annotated[Resources, Depends(resourc
     same.
     """
     service.check_accepting()
+    if request.query_params:
+        raise InvalidParameter("Expected the parameters in the body, found some in the query.")
     jobs = service.ready_jobs()
     waiting_s = wait_s(request.headers.getlist("prefer"), service.settings.wait_s)
     repeat_key = idempotency_key(request.headers.getlist("idempotency-key"))
     jobs.check_room(repeat_key)
-    asked = SeriesParameters.of_json(await receive_json(request, service.settings))
+    asked = SeriesParameters.of_json(
+        await receive_json(request, service.settings, service.arriving)
+    )
     job_id = await anyio.to_thread.run_sync(
         lambda: jobs.accept_series(asked.series(), asked.options(), repeat_key, asked.delivery()),
         limiter=service.accepting,

@@ -90,13 +90,17 @@ async def receive(
         yield Upload(spool, fields)
 
 
-async def receive_json(request: Request, settings: Settings) -> bytes:
-    """A small JSON body. Raises `UnsupportedMediaType`, `RequestTooLarge`, `UploadTimeout`."""
+async def receive_json(request: Request, settings: Settings, arriving: Arriving) -> bytes:
+    """A small JSON body.
+
+    Raises `UnsupportedMediaType`, `RequestTooLarge`, `UploadTimeout` and `Busy`.
+    """
     content_type, _ = parse_options_header(request.headers.get("content-type", ""))
     if content_type.lower() != b"application/json":
         raise UnsupportedMediaType("Expected application/json, found another Content-Type.")
     limited = settings.model_copy(update={"max_request_bytes": MAX_JSON_BYTES})
-    return b"".join([chunk async for chunk in _bounded(request, limited)])
+    with arriving.one(settings.max_uploads):
+        return b"".join([chunk async for chunk in _bounded(request, limited)])
 
 
 async def _into(spool: Spool, request: Request, settings: Settings) -> tuple[tuple[str, str], ...]:

@@ -413,9 +413,8 @@ class Jobs:
         run = Run(request.options, self._model, live.stop, live.advance, live.enter)
         task = Task(request, run, self._store, self._settings, self._pacs, live)
         try:
-            with self._counted(request.id, live.stop):
-                error = None if request.origin is None else task.step("fetch", task.fetch)
-                error = error or self._segment(task, live.stop)
+            error = None if request.origin is None else task.step("fetch", task.fetch)
+            error = error or self._segment(request.id, task, live.stop)
             if error is None and request.delivery is not None:
                 self._forget_attempts(request.id)  # they count what may end the process
                 error = task.step("deliver", task.deliver)
@@ -434,9 +433,10 @@ class Jobs:
 
         recorded("conclude", conclude)
 
-    def _segment(self, task: Task, stop: StopSignal) -> JobError | None:
+    def _segment(self, job_id: str, task: Task, stop: StopSignal) -> JobError | None:
         """The steps that hold a volume in memory, which take turns."""
-        with self._admission.turn(task.input_bytes, stop) as turn:
+        turns = self._admission.turn(task.input_bytes, stop)
+        with turns as turn, self._counted(job_id, stop):
             error = task.step("label", lambda: task.label(turn))
             return error or task.step("publish", task.publish)
 

@@ -11,7 +11,14 @@ from typing_extensions import Buffer
 
 from service.admission import Turn
 from service.decode.readable import Readable
-from service.errors import InternalError, NotFound, ServiceError, ShuttingDown, StorageFull
+from service.errors import (
+    InternalError,
+    NotFound,
+    ServiceError,
+    ShuttingDown,
+    StorageFull,
+    UnknownNode,
+)
 from service.inference.work import Labelled
 from service.jobs.kept import keep, kept_instances, pack, unpack
 from service.jobs.live import DELIVER, LiveJob
@@ -24,11 +31,12 @@ from service.jobs.records import (
     FetchedInput,
     JobError,
     JobRequest,
+    SeriesAtOrigin,
     key,
 )
 from service.logs import place_of
 from service.notices import Notice
-from service.pacs.delivery import deliver
+from service.pacs.delivery import Receipt, deliver
 from service.pacs.dicomweb import fetch_series
 from service.pacs.nodes import Pacs
 from service.pipeline import Run
@@ -102,6 +110,10 @@ class Task:
         if origin is None:
             return
         self._live.enter("fetch")
+        persist(lambda: self._fetch(origin), run.stop)
+
+    def _fetch(self, origin: SeriesAtOrigin) -> None:
+        run = self._run
         node = self._pacs.origin(origin.node)
         with Spool(self._settings.spool_folder) as spool:
             came = fetch_series(
@@ -112,10 +124,10 @@ class Task:
                 self._settings,
                 run.stop,
             )
-            persist(lambda: self._put(INPUT, spool.chunks()), run.stop)
+            self._put(INPUT, spool.chunks())
             dropped = came.foreign + came.repeated + came.unreadable
             fetched = FetchedInput(file_bytes=spool.sizes, dropped=dropped)
-        persist(lambda: self._put(FETCHED, fetched.model_dump_json().encode()), run.stop)
+        self._put(FETCHED, fetched.model_dump_json().encode())
 
     def label(self, turn: Turn) -> None:
         """Decode the input and store what the model says of it."""
@@ -136,6 +148,7 @@ class Task:
         self._live.enter("publish")
         self._run.stop.check()
         request = self._request
+        self._scan = self._labelled = None  # what follows may wait for long
         objects = () if request.delivery is None else request.delivery.objects
         persist(
             lambda: keep(self._store, request.id, result, request.created_at, objects),
@@ -149,7 +162,14 @@ class Task:
             return
         self._live.enter(DELIVER)
         instances = kept_instances(self._store, self._request.id, order.objects)
-        receipts = deliver(self._pacs.node(order.node), instances, self._settings, self._run.stop)
+        try:
+            node = self._pacs.node(order.node)
+        except UnknownNode as error:  # the settings changed since; the result stays what it is
+            receipts = tuple(
+                Receipt.of(instance, "failed", error.code, str(error)) for instance in instances
+            )
+        else:
+            receipts = deliver(node, instances, self._settings, self._run.stop)
         delivered = Delivered(node=order.node, receipts=receipts).model_dump_json().encode()
         persist(lambda: self._put(DELIVERY, delivered), self._run.stop)
 

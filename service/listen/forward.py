@@ -1,24 +1,32 @@
 """Series that are whole to segmentations, by POST to the service; again until it has spoken.
 
 The service has a series once it names a segmentation for it, also one that failed. It refuses one
-with a status below 500 that is about what it was sent; the series is then put aside. Anything else,
-a proxy's 401 as well as the service's 503, says nothing about the series: it is sent again, under
-the same Idempotency-Key and with the same bytes, so that there is one segmentation of it.
+with a problem document of its own about what it was sent; the series is then put aside. Anything
+else, a proxy's 413 as well as the service's 503, says nothing about the series: it is sent again,
+under the same Idempotency-Key and with the same bytes, so that there is one segmentation of it.
 """
 
+import json
 import random
 import re
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Self
 
 import requests
 import structlog
 
-from service.errors import with_code
+from service.errors import (
+    BadRequest,
+    IdempotencyConflict,
+    InvalidParameter,
+    ServiceError,
+    UnknownNode,
+    UploadTimeout,
+    with_code,
+)
 from service.listen.received import Problem, Received, Series
 from service.listen.tar import Tar
 from service.logs import place_of
@@ -36,17 +44,10 @@ _CONNECT_S, _ANSWER_S = 30, 300
 _NO_PROXIES = {"http": "", "https": ""}
 """Instead of the environment's: the service is the operator's own."""
 
-_NOT_ABOUT_THE_SERIES = (
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.METHOD_NOT_ALLOWED,
-    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.TOO_EARLY,
-    HTTPStatus.TOO_MANY_REQUESTS,
-)
-"""Refusals that another address, another permission or another time may change."""
+_ANSWER_BYTES = 64 * 1024
+
+_NOT_ABOUT_THE_SERIES = (InvalidParameter, UnknownNode, UploadTimeout)
+"""Refusals of ours that another setting or another time may change."""
 
 _SEGMENTATION = re.compile(r"/v1/segmentations/([0-9a-f]{32})$")
 _SERIES_UID = re.compile(r"[0-9.]{1,64}")
@@ -70,8 +71,18 @@ class _Answer:
         return cls(response.status_code, code, job and job[1])
 
     @property
+    def is_known(self) -> bool:
+        """Whether the service has the series: as a segmentation, or from an earlier try.
+
+        The key is the series' own, so a conflict means that only its parameters changed since.
+        """
+        return self.job_id is not None or self.code == IdempotencyConflict.code
+
+    @property
     def is_refusal(self) -> bool:
-        return 400 <= self.status < 500 and self.status not in _NOT_ABOUT_THE_SERIES
+        """Whether it is about the series itself."""
+        kind = _kind(self.code)
+        return isinstance(kind, BadRequest) and not isinstance(kind, _NOT_ABOUT_THE_SERIES)
 
 
 class Forwarder:
@@ -110,7 +121,7 @@ class Forwarder:
             return
         facts = {"caller": series.origin.caller, "instances": series.instances}
         facts |= {"status_code": answer.status, "code": answer.code}
-        if answer.job_id is not None:
+        if answer.is_known:
             self._received.remove(series)
             seconds = round(time.monotonic() - started, 3)
             _log.info("series accepted", job_id=answer.job_id, seconds=seconds, **facts)
@@ -123,7 +134,7 @@ class Forwarder:
 
     def _post(self, series: Series, body: Tar) -> _Answer:
         """Raises `requests.RequestException` where there is no answer."""
-        response = requests.post(
+        with requests.post(
             self._address,
             data=body,
             params=self._parameters(series),
@@ -135,8 +146,9 @@ class Forwarder:
             timeout=(_CONNECT_S, _ANSWER_S),
             proxies=_NO_PROXIES,
             allow_redirects=False,  # which would make a GET of it
-        )
-        return _Answer.of(response)
+            stream=True,
+        ) as response:
+            return _Answer.of(response)
 
     def _parameters(self, series: Series) -> dict[str, str]:
         parameters = {}
@@ -163,16 +175,34 @@ class Forwarder:
 
 def _code(response: requests.Response) -> str | None:
     """The stable code of a problem document of ours; None for any other answer."""
+    if not response.headers.get("Content-Type", "").startswith("application/problem+json"):
+        return None
     try:
-        code = response.json()["code"]
+        code = json.loads(_body(response))["code"]
     except (ValueError, LookupError, TypeError):
         return None
     return code if isinstance(code, str) and _CODE.fullmatch(code) else None
 
 
-def _title(code: str) -> str | None:
-    """The sentence of a code, as we have it: what the answer holds may be anything."""
+def _body(response: requests.Response) -> bytes:
+    """The answer's body, or as much of it as an answer of ours may have."""
+    body, deadline = b"", time.monotonic() + _ANSWER_S
+    for chunk in response.iter_content(None):
+        body += chunk
+        if len(body) > _ANSWER_BYTES or time.monotonic() > deadline:
+            break
+    return body
+
+
+def _kind(code: str | None) -> ServiceError | None:
+    """The error of a code, None for one that is not ours."""
     try:
-        return with_code(code, "").title
+        return None if code is None else with_code(code, "")
     except KeyError:
         return None
+
+
+def _title(code: str) -> str | None:
+    """The sentence of a code, as we have it: what the answer holds may be anything."""
+    kind = _kind(code)
+    return None if kind is None else kind.title

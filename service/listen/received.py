@@ -214,11 +214,13 @@ class Received:
         """Folders of an earlier process, the oldest first, without what it had not finished."""
         found = []
         for folder in sorted((self._root / place).iterdir(), key=lambda path: path.stat().st_mtime):
-            for partial in folder.glob(f"*{_PARTIAL}"):
-                partial.unlink()
+            if not folder.is_dir():
+                continue
             try:
+                for partial in folder.glob(f"*{_PARTIAL}"):
+                    partial.unlink()
                 origin = Origin.model_validate_json((folder / _ORIGIN).read_bytes())
-            except (FileNotFoundError, ValidationError):
+            except (OSError, ValidationError):
                 if _instances(folder):
                     _log.error("series without its origin", code="damaged_folder")
                 else:  # it was just being made

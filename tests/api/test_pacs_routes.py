@@ -1,5 +1,6 @@
 """Series from a PACS and objects to one, through the API, with an archive that behaves and not."""
 
+import gc
 import io
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pacs.servers import running as archive_of
 from pydicom import Dataset
 
 from service.phantom_files import PHANTOM_NAME
+from service.volume import Scan
 
 URL = "/v1/segmentations"
 SERIES_URL = f"{URL}/dicomweb"
@@ -127,6 +129,7 @@ def test_an_image_cannot_be_delivered(pacs: TestClient) -> None:
         ({"origin": "http://evil.example/"}, 400, "invalid_parameter"),
         ({"url": "http://evil.example/"}, 400, "invalid_parameter"),
         ({"series_instance_uid": "1.2/../3"}, 400, "invalid_parameter"),
+        ({"series_instance_uid": ".."}, 400, "invalid_parameter"),
         ({"series_instance_uid": None}, 400, "invalid_parameter"),
         ({"objects": ["sr"]}, 400, "invalid_parameter"),
         ({"objects": ["pdf"]}, 400, "invalid_parameter"),
@@ -141,6 +144,18 @@ def test_what_is_refused_at_once(
     problem(pacs.post(SERIES_URL, json=asked(archive) | change), status_code, code)
     assert pacs.get(URL).json()["items"] == []
     assert archive.seen == []
+
+
+def test_the_query_is_refused(pacs: TestClient, archive: Archive) -> None:
+    """A destination there would be overlooked, and the objects would go elsewhere than asked."""
+    answer = pacs.post(f"{SERIES_URL}?destination=down", json=asked(archive))
+    problem(answer, 400, "invalid_parameter")
+    assert archive.seen == []
+
+
+def test_allow_names_the_method(pacs: TestClient) -> None:
+    """The address is not taken for a segmentation's."""
+    assert "POST" in pacs.put(SERIES_URL).headers["allow"]
 
 
 def test_the_body_is_small_json(pacs: TestClient) -> None:
@@ -269,9 +284,38 @@ def test_deliveries_that_wait_hold_up_nobody(
             assert answer.status_code == 202, answer.text
             waiting.append(answer.json()["links"]["self"])
             wait_for_stage(client, waiting[-1], "deliver")
+        assert volumes_held() == 0
         assert client.post(URL, content=study, headers=ZIP).status_code == 201
         for address in waiting:
             assert client.delete(address).status_code == 204
+
+
+def volumes_held() -> int:
+    """Scans of the phantom's size that something still refers to."""
+    gc.collect()
+    return sum(isinstance(thing, Scan) for thing in gc.get_objects())
+
+
+def test_a_node_that_is_gone(archive: Archive, datasets: list[Dataset], tmp_path: Path) -> None:
+    """Renamed while a delivery waits: that is in the receipts, and the result stays a result."""
+    file = tmp_path / "pacs.toml"
+    down = f'ae_title = "DOWN"\nhost = "127.0.0.1"\nport = {unused_port()}'
+    file.write_text(f"[nodes.down]\n{down}\n")
+    model, folder = FakeSegmenter(by_threshold), tmp_path / "data"
+    with running(folder, model, pacs_file=file) as client:
+        headers = {**ZIP, "Prefer": "respond-async"}
+        sent = {"destination": "down"}
+        answer = client.post(URL, params=sent, content=zip_of(datasets), headers=headers)
+        address = answer.json()["links"]["self"]
+        wait_for_stage(client, address, "deliver")
+    file.write_text(f"[nodes.renamed]\n{down}\n")
+    with running(folder, model, pacs_file=file) as client:
+        wait_for_stage(client, address, "done")
+        document = client.get(address).json()
+        assert document["status"] == "succeeded"
+        assert document["delivery"]["complete"] is False
+        assert {one["code"] for one in document["delivery"]["receipts"]} == {"unknown_node"}
+        assert client.get(document["links"]["mask_dicom"]).status_code == 200
 
 
 def wait_for_stage(client: TestClient, address: str, stage: str) -> None:

@@ -1,7 +1,6 @@
 """Who may send to the listener, how many at once, and what."""
 
 import io
-import shutil
 import socket
 import subprocess
 import threading
@@ -12,6 +11,7 @@ import pytest
 from dicom_files import series
 from highdicom import Volume
 from listen.harness import association, events, kept, listening, send
+from orthanc.real import require, tool
 from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
@@ -206,12 +206,11 @@ def test_objects_that_are_too_large(
 @pytest.mark.orthanc
 def test_dcmtk_echo(tmp_path: Path) -> None:
     """dcmtk's client is answered, and told when its title is not on the list."""
-    if shutil.which("echoscu") is None:
-        pytest.skip("dcmtk is not installed")
+    require()
     with listening(tmp_path) as port:
         codes = [
             subprocess.run(
-                ["echoscu", "-aet", title, "-aec", TITLE, "127.0.0.1", str(port)],
+                [tool("echoscu"), "-aet", title, "-aec", TITLE, "127.0.0.1", str(port)],
                 capture_output=True,
                 timeout=30,
                 check=False,

@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -174,17 +174,42 @@ def test_refused(
     assert (line["code"], line["status_code"]) == ("no_ct_series", 422)
 
 
-def test_refused_by_another(
+@pytest.mark.parametrize(
+    "reply",
+    [
+        lambda: Reply(413, b"<html>Petra</html>", "text/html"),
+        lambda: Reply(400, b"<html>plain HTTP to an HTTPS port</html>", "text/html"),
+        lambda: Reply(400, b'{"code": "unknown_node"}'),
+        lambda: Reply(400, b'{"code": "invalid_parameter"}'),
+        lambda: Reply(422, b'{"code": "something_new"}'),
+    ],
+)
+def test_what_says_nothing_about_the_series(
+    received: Received,
+    recorder: Recorder,
+    slices: list[Dataset],
+    tmp_path: Path,
+    reply: Callable[[], Reply],
+) -> None:
+    """A proxy's refusal, and one that a setting decides: the series waits and is sent again."""
+    series = whole(received, slices)
+    recorder.replies.append(reply())
+    with recorder.serving() as address, forwarding(received, address):
+        assert wait(lambda: len(recorder.posted) > 1, 10)
+        assert wait(lambda: not series.folder.exists(), 10)
+    assert list((tmp_path / "received" / "refused").iterdir()) == []
+
+
+def test_a_key_that_is_known(
     received: Received, recorder: Recorder, slices: list[Dataset], tmp_path: Path
 ) -> None:
-    """A refusal that is no document of the service has the status for a reason."""
-    whole(received, slices)
-    recorder.replies.append(Reply(413, b"<html>Petra</html>", "text/html"))
-    refused = tmp_path / "received" / "refused"
+    """The service had the series before its caller's destination changed: it is not sent again."""
+    series = whole(received, slices)
+    recorder.replies.append(Reply(409, b'{"code": "idempotency_conflict"}'))
     with recorder.serving() as address, forwarding(received, address):
-        assert wait(lambda: list(refused.iterdir()), 10)
-    written = json.loads(next(refused.glob("*/problem.json")).read_bytes())
-    assert written == {"status": 413, "code": "http_413", "title": None}
+        assert wait(lambda: not series.folder.exists(), 10)
+        assert nothing_happens(lambda: len(recorder.posted) > 1, 0.5)
+    assert list((tmp_path / "received" / "refused").iterdir()) == []
 
 
 @pytest.mark.parametrize("status", [409, 422, 500, 503])

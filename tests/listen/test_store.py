@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ from dicom_files import series, to_bytes
 from encoded_files import CODECS, NATIVE, set_frames, stored_values, written
 from highdicom import Volume
 from listen.harness import ask, association, events, kept, listening, names, raw_request, send
+from orthanc.real import require, tool
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage
 from pynetdicom.dimse_messages import C_STORE_RQ
@@ -302,14 +302,13 @@ def test_names_tell_nothing(tmp_path: Path, slices: list[Dataset]) -> None:
 @pytest.mark.orthanc
 def test_dcmtk_sends(tmp_path: Path, slices: list[Dataset]) -> None:
     """dcmtk's client sends a series, and every instance of it is kept."""
-    if shutil.which("storescu") is None:
-        pytest.skip("dcmtk is not installed")
+    require()
     sent = tmp_path / "sent"
     sent.mkdir()
     for index, dataset in enumerate(slices):
         (sent / f"{index}.dcm").write_bytes(to_bytes(dataset))
     with listening(tmp_path, listen_quiet_s=60) as port:
-        command = ["storescu", "-aet", CALLER, "-aec", TITLE, "--scan-directories"]
+        command = [tool("storescu"), "-aet", CALLER, "-aec", TITLE, "--scan-directories"]
         subprocess.run([*command, "127.0.0.1", str(port), sent], check=True, timeout=60)
         uids = {dcmread(path).SOPInstanceUID for path in kept(tmp_path)}
     assert uids == {dataset.SOPInstanceUID for dataset in slices}
