@@ -136,8 +136,9 @@ def check_contours(
 ) -> None:
     """Each contour lies in the plane of the slice that it names."""
     right, down = np.reshape(np.array(datasets[0].ImageOrientationPatient, float), (2, 3))
+    assert rtstruct.ROIContourSequence[0].ContourSequence
     for roi in rtstruct.ROIContourSequence:
-        for contour in roi.ContourSequence:
+        for contour in roi.get("ContourSequence", []):  # a lesion of single pixels has none
             (image,) = contour.ContourImageSequence
             points = np.array(contour.ContourData, float).reshape(-1, 3)
             off = (points - positions[str(image.ReferencedSOPInstanceUID)]) @ np.cross(right, down)
