@@ -33,7 +33,7 @@ from service.encode.provenance import (
     stamp,
     tracking_id,
 )
-from service.encode.source_headers import headers, instance_references
+from service.encode.source_headers import headers, reference_item, reference_items
 from service.inference.contract import Code
 from service.volume import Scan, points_to_patient_mm
 
@@ -109,23 +109,13 @@ def _frame_of_reference(scan: Scan, source: Dataset) -> Dataset:
     """The source's frame of reference, with all of its instances (C.8.8.5)."""
     series = Dataset()
     series.SeriesInstanceUID = source.SeriesInstanceUID
-    series.ContourImageSequence = [
-        _reference(instance.SOPClassUID, instance.SOPInstanceUID)
-        for instance in instance_references(scan)
-    ]
-    study = _reference(_DETACHED_STUDY_MANAGEMENT, source.StudyInstanceUID)
+    series.ContourImageSequence = reference_items(scan)
+    study = reference_item(_DETACHED_STUDY_MANAGEMENT, source.StudyInstanceUID)
     study.RTReferencedSeriesSequence = [series]
     frame_of_reference = Dataset()
     frame_of_reference.FrameOfReferenceUID = source.FrameOfReferenceUID
     frame_of_reference.RTReferencedStudySequence = [study]
     return frame_of_reference
-
-
-def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = sop_class_uid
-    item.ReferencedSOPInstanceUID = sop_instance_uid
-    return item
 
 
 def _region(lesion_id: int | None, frame_of_reference_uid: str, provenance: Provenance) -> Dataset:
@@ -206,7 +196,7 @@ def _planes(scan: Scan, source: Sequence[Dataset]) -> list[_Plane]:
 def _image(scan: Scan, slice_index: int) -> Dataset:
     """The instance that a slice came from, and its frame where the instance has several."""
     source = scan.source.datasets[slice_index]
-    item = _reference(source.SOPClassUID, str(source.SOPInstanceUID))
+    item = reference_item(source.SOPClassUID, str(source.SOPInstanceUID))
     if scan.source.frame_numbers:
         item.ReferencedFrameNumber = scan.source.frame_numbers[slice_index]
     return item

@@ -102,26 +102,16 @@ def refer_to_frames(result: Dataset, scan: Scan, fingerprint: str) -> None:
 
 
 def reference_items(scan: Scan) -> list[Dataset]:
-    """Each source instance once, as items of a sequence of references (PS3.3 table 10-11)."""
-    return [_item(reference) for reference in instance_references(scan)]
+    """A reference to each source instance once, in the order of the slices."""
+    instances = {str(source.SOPInstanceUID): source.SOPClassUID for source in scan.source.datasets}
+    return [reference_item(sop_class, instance) for instance, sop_class in instances.items()]
 
 
-def instance_references(scan: Scan) -> list[Dataset]:
-    """SOPClassUID and SOPInstanceUID of each source instance once, in the order of the slices."""
-    references = {}
-    for source in scan.source.datasets:
-        reference = Dataset()
-        reference.SOPClassUID = source.SOPClassUID
-        reference.SOPInstanceUID = str(source.SOPInstanceUID)
-        references[str(source.SOPInstanceUID)] = reference
-    return list(references.values())
-
-
-def _item(instance: Dataset) -> Dataset:
+def reference_item(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
     """An instance as an item of a sequence of references (PS3.3 table 10-11)."""
     item = Dataset()
-    item.ReferencedSOPClassUID = instance.SOPClassUID
-    item.ReferencedSOPInstanceUID = instance.SOPInstanceUID
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_instance_uid
     return item
 
 
