@@ -6,6 +6,7 @@ which no segment shows, are groups without one (TID 1501).
 """
 
 import io
+from collections.abc import Iterator
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -74,9 +75,10 @@ def report_dcm(scan: Scan, findings: Findings, provenance: Provenance) -> bytes:
     segmentation = Dataset()
     segmentation.update(source)
     segmentation.update(seg_reference(provenance))
+    first, *others = _groups(findings, str(source.SeriesInstanceUID), provenance)
     report = Comprehensive3DSR(
         evidence=[segmentation],  # each further one is looked for in all of the content
-        content=_content(findings, str(source.SeriesInstanceUID), provenance),
+        content=_content(first, provenance),  # which is copied and read back: so in part
         series_instance_uid=provenance.uid("sr series"),
         series_number=SERIES_NUMBER,
         sop_instance_uid=provenance.uid("sr instance"),
@@ -85,6 +87,9 @@ def report_dcm(scan: Scan, findings: Findings, provenance: Provenance) -> bytes:
         is_complete=True,  # as far as the software goes; VerificationFlag stays UNVERIFIED
         series_description="AI liver and tumours, measurements (research)",
     )
+    measured = report.ContentSequence[-1].ContentSequence
+    for group in others:
+        measured.extend(group)
     report.CodingSchemeIdentificationSequence = [_own_scheme()]
     (study,) = report.CurrentRequestedProcedureEvidenceSequence
     study.ReferencedSeriesSequence.append(_sources(scan, str(source.SeriesInstanceUID)))
@@ -103,33 +108,27 @@ def _sources(scan: Scan, series_uid: str) -> Dataset:
     return series
 
 
-def _content(findings: Findings, source_series_uid: str, provenance: Provenance) -> Dataset:
+def _groups(
+    findings: Findings, source_series_uid: str, provenance: Provenance
+) -> Iterator[_Group]:
     algorithm = provenance.algorithm
-    groups: list[_Group] = [
-        _segment_group(
-            None,
-            algorithm.liver,
-            _volume(findings.parenchyma.volume_ml),
-            source_series_uid,
-            provenance,
-        ),
-        *(
-            _segment_group(
-                lesion.id,
-                algorithm.tumor,
-                _lesion_measurements(lesion),
-                source_series_uid,
-                provenance,
-            )
-            for lesion in findings.lesions
-        ),
-        _whole_group("organ", algorithm.liver, _organ_measurements(findings), provenance),
-        _whole_group("tumour", algorithm.tumor, _volume(findings.tumor.volume_ml), provenance),
-    ]
+    liver = _volume(findings.parenchyma.volume_ml)
+    yield _segment_group(None, algorithm.liver, liver, source_series_uid, provenance)
+    for lesion in findings.lesions:
+        measurements = _lesion_measurements(lesion)
+        yield _segment_group(
+            lesion.id, algorithm.tumor, measurements, source_series_uid, provenance
+        )
+    yield _whole_group("organ", algorithm.liver, _organ_measurements(findings), provenance)
+    yield _whole_group("tumour", algorithm.tumor, _volume(findings.tumor.volume_ml), provenance)
+
+
+def _content(group: _Group, provenance: Provenance) -> Dataset:
+    """The root with its context, and one group: it holds one at least (TID 1500)."""
     report = MeasurementReport(
         observation_context=_context(provenance),
         procedure_reported=_COMPUTED_TOMOGRAPHY,
-        imaging_measurements=groups,
+        imaging_measurements=[group],
         title=codes.DCM.ImagingMeasurementReport,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(_ENGLISH),
     )
