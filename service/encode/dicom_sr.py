@@ -108,9 +108,7 @@ def _sources(scan: Scan, series_uid: str) -> Dataset:
     return series
 
 
-def _groups(
-    findings: Findings, source_series_uid: str, provenance: Provenance
-) -> Iterator[_Group]:
+def _groups(findings: Findings, source_series_uid: str, provenance: Provenance) -> Iterator[_Group]:
     algorithm = provenance.algorithm
     liver = _volume(findings.parenchyma.volume_ml)
     yield _segment_group(None, algorithm.liver, liver, source_series_uid, provenance)
