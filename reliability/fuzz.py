@@ -33,7 +33,7 @@ from reliability.case import Case
 from reliability.judge import Verdict, judge
 from reliability.mutate import make_case
 from reliability.seeds import one_zip, seeds
-from service import logs
+from service import logs, memory
 from service.pipeline import Options
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -125,6 +125,7 @@ class Worker:
 def work(pipe: Connection, judge: Callable[[Case], Verdict], cpu_s: float) -> None:
     """Judge requests until the pipe closes."""
     logs.configure()
+    memory.collect_rarely()  # as the service does
     idle_mb = _bounded()
     own = multiprocessing.current_process().pid or 0
     pipe.send(None)  # begun

@@ -17,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 
 from service.boxes import box_of
 from service.encode.dicom_file import dicom_file
+from service.encode.items import like
 from service.encode.provenance import (
     AI_FAMILY,
     MANUFACTURER,
@@ -144,7 +145,25 @@ def _segment_numbers(
 
 
 def _descriptions(lesions: int, provenance: Provenance) -> list[SegmentDescription]:
-    return [_description(lesion_id, provenance) for lesion_id in (None, *range(1, lesions + 1))]
+    """Of all segments; those of lesions share what is not a lesion's own."""
+    pattern = _description(1, provenance)
+    return [
+        _description(None, provenance),
+        *(
+            like(
+                pattern,
+                SegmentNumber=LIVER_SEGMENT + lesion_id,
+                SegmentLabel=_label(lesion_id),
+                TrackingID=tracking_id(lesion_id),
+                TrackingUID=tracking_uid(provenance, lesion_id),
+            )
+            for lesion_id in range(1, lesions + 1)
+        ),
+    ]
+
+
+def _label(lesion_id: int | None) -> str:
+    return "Liver without lesions" if lesion_id is None else f"Lesion {lesion_id}"
 
 
 def _description(lesion_id: int | None, provenance: Provenance) -> SegmentDescription:
@@ -153,7 +172,7 @@ def _description(lesion_id: int | None, provenance: Provenance) -> SegmentDescri
     structure = algorithm.liver if lesion_id is None else algorithm.tumor
     return SegmentDescription(
         segment_number=LIVER_SEGMENT + (lesion_id or 0),
-        segment_label="Liver without lesions" if lesion_id is None else f"Lesion {lesion_id}",
+        segment_label=_label(lesion_id),
         segmented_property_category=dicom_code(structure.category),
         segmented_property_type=dicom_code(structure.type),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,

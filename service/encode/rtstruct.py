@@ -7,7 +7,6 @@ even-odd rule as by the nonzero one. Only a piece that is one pixel or a straigh
 left out, since it has no three vertices. A result without liver or lesions is a valid object too.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +23,8 @@ from pydicom.uid import (
 )
 
 from service.contours import Contour, PixelPoints, Polygon, to_patient_mm
+from service.encode.dicom_file import dicom_file
+from service.encode.items import like
 from service.encode.png import LIVER_COLOR, TUMOR_COLOR
 from service.encode.provenance import (
     AI_FAMILY,
@@ -70,14 +71,14 @@ def rtstruct_dcm(
     for contour in contours:
         outlines[contour.lesion_id].extend(_outlines(scan, contour, planes[contour.slice_index]))
     result = _structure_set(scan, source[0], provenance)
-    result.StructureSetROISequence = [
-        _region(lesion_id, result.FrameOfReferenceUID, provenance) for lesion_id in ids
-    ]
+    result.StructureSetROISequence = [*_regions(lesions, result.FrameOfReferenceUID, provenance)]
     result.ROIContourSequence = [
         _region_contours(lesion_id, items) for lesion_id, items in outlines.items()
     ]
-    result.RTROIObservationsSequence = [_observation(lesion_id, provenance) for lesion_id in ids]
-    return _file(result, _transfer_syntax(result.ROIContourSequence))
+    result.RTROIObservationsSequence = [*_observations(lesions, provenance)]
+    result.file_meta = FileMetaDataset()
+    result.file_meta.TransferSyntaxUID = _transfer_syntax(result.ROIContourSequence)
+    return dicom_file(result)
 
 
 def _structure_set(scan: Scan, source: Dataset, provenance: Provenance) -> Dataset:
@@ -118,13 +119,23 @@ def _frame_of_reference(scan: Scan, source: Dataset) -> Dataset:
     return frame_of_reference
 
 
+def _regions(
+    lesions: int, frame_of_reference_uid: str, provenance: Provenance
+) -> Iterator[Dataset]:
+    """Items of StructureSetROISequence; those of lesions share what is not a lesion's own."""
+    yield _region(None, frame_of_reference_uid, provenance)
+    pattern = _region(1, frame_of_reference_uid, provenance)
+    for lesion_id in range(1, lesions + 1):
+        yield like(pattern, ROINumber=_number(lesion_id), ROIName=_name(lesion_id))
+
+
 def _region(lesion_id: int | None, frame_of_reference_uid: str, provenance: Provenance) -> Dataset:
     """An item of StructureSetROISequence; None is the liver."""
     algorithm = provenance.algorithm
     item = Dataset()
     item.ROINumber = _number(lesion_id)
     item.ReferencedFrameOfReferenceUID = frame_of_reference_uid
-    item.ROIName = "Liver" if lesion_id is None else f"Lesion {lesion_id}"
+    item.ROIName = _name(lesion_id)
     item.ROIGenerationAlgorithm = "AUTOMATIC"
     item.ROIDerivationAlgorithmIdentificationSequence = highdicom.AlgorithmIdentificationSequence(
         name=algorithm.name, family=AI_FAMILY, version=algorithm.version
@@ -132,6 +143,10 @@ def _region(lesion_id: int | None, frame_of_reference_uid: str, provenance: Prov
     if lesion_id is None:
         item.ROIDescription = "Liver with its lesions"
     return item
+
+
+def _name(lesion_id: int | None) -> str:
+    return "Liver" if lesion_id is None else f"Lesion {lesion_id}"
 
 
 def _number(lesion_id: int | None) -> int:
@@ -146,6 +161,20 @@ def _region_contours(lesion_id: int | None, outlines: list[Dataset]) -> Dataset:
     if outlines:
         item.ContourSequence = outlines
     return item
+
+
+def _observations(lesions: int, provenance: Provenance) -> Iterator[Dataset]:
+    """Items of RTROIObservationsSequence; those of lesions share what is not a lesion's own."""
+    yield _observation(None, provenance)
+    pattern = _observation(1, provenance)
+    for lesion_id in range(1, lesions + 1):
+        number = _number(lesion_id)
+        yield like(
+            pattern,
+            ObservationNumber=number,
+            ReferencedROINumber=number,
+            ROIObservationLabel=tracking_id(lesion_id),
+        )
 
 
 def _observation(lesion_id: int | None, provenance: Provenance) -> Dataset:
@@ -295,11 +324,3 @@ def _transfer_syntax(regions: Sequence[Dataset]) -> UID:
     outlines = [item for region in regions for item in region.get("ContourSequence", [])]
     longest = max((len(item["ContourData"].value) for item in outlines), default=0)
     return ExplicitVRLittleEndian if longest <= _LONGEST_EXPLICIT else ImplicitVRLittleEndian
-
-
-def _file(result: Dataset, transfer_syntax_uid: UID) -> bytes:
-    result.file_meta = FileMetaDataset()
-    result.file_meta.TransferSyntaxUID = transfer_syntax_uid
-    buffer = io.BytesIO()
-    result.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()

@@ -75,6 +75,25 @@ def test_axes_and_attenuation_are_those_of_the_json(result: Result) -> None:
         assert number(group, ATTENUATION) == lesion.mean_hu
 
 
+def test_lesions_differ_in_their_values_only(result: Result) -> None:
+    """All else is the same in each group: codes, units, algorithm, site and the SEG's instance."""
+    lesions = groups(sr_of(result))[1:-2]
+    assert len(lesions) > 1
+    for group in lesions:
+        for one in group.ContentSequence:
+            for measured in one.get("MeasuredValueSequence", []):
+                decimal, exact = measured.NumericValue, measured.FloatingPointValue
+                assert float(decimal) == pytest.approx(exact, rel=1e-13)  # DS: 16 characters
+                del measured.NumericValue, measured.FloatingPointValue
+        del item(group, "112039").TextValue, item(group, "112040").UID
+        del item(group, "121191").ReferencedSOPSequence[0].ReferencedSegmentNumber
+    assert all(group == lesions[0] for group in lesions[1:])
+    assert [codes_in(one) for one in lesions[0].ContentSequence] == [
+        "112039", "112040", "276214006", "121071", "363698007", "111001", "111003", "111002",
+        VOLUME, LONG_AXIS, SHORT_AXIS, ATTENUATION, "121191", "121232",
+    ]  # fmt: skip
+
+
 def test_organ_and_all_tumour(result: Result) -> None:
     """The two last groups have no segment: the organ with its burden, and all tumour."""
     document = pipeline.result_document(result).findings
