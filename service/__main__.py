@@ -1,4 +1,4 @@
-"""Command line: `python -m service serve | listen | segment | phantom | openapi`."""
+"""Command line: `python -m service serve | worker | listen | segment | phantom | openapi`."""
 
 import fcntl
 import ipaddress
@@ -21,15 +21,13 @@ from service.errors import DeviceUnavailable, ServiceError
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.api.app import OpenModel
+    from service.api.app import OpenModel, Role
+    from service.inference.session import ModelSession
     from service.pacs.nodes import Pacs
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 OPENAPI_FILE = Path(__file__).parent.parent / "openapi" / "openapi.json"
-
-DRAIN_S = 30
-"""How long running requests may take to end after SIGTERM."""
 
 
 @app.callback()
@@ -41,21 +39,37 @@ def _service() -> None:
 
 
 @app.command()
-def serve() -> None:
+def serve(
+    worker: Annotated[
+        bool, typer.Option("--worker/--no-worker", help="work on durable segmentations, too")
+    ] = True,
+) -> None:
     """Serve the API; the settings are LTS_ environment variables, listed in the README."""
+    _run("all" if worker else "api")
+
+
+@app.command()
+def worker() -> None:
+    """Work on the durable segmentations of LTS_DATABASE_URL; answer only health and metrics."""
+    _run("worker")
+
+
+def _run(role: "Role") -> None:
     settings = _settings()
     logs.configure()
     _refuse_open_doors(settings)
+    _refuse_half_a_cluster(settings, role)
     _pacs(settings)
     _take_folder(settings, settings.lock_file)
-    open_model = _open_model(settings)  # goes on in a thread while the rest is imported
+    # Goes on in a thread while the rest is imported.
+    open_model = None if role == "api" else _open_model(settings)
 
     import uvicorn
 
-    from service.api.app import create_app
+    from service.api.app import create_app, open_session
     from service.api.protocol import BoundedProtocol
 
-    application = create_app(settings, open_model)
+    application = create_app(settings, open_model or open_session, role)
 
     class Server(uvicorn.Server):
         """Tells the application at once that it is to end, so that nobody waits in vain."""
@@ -77,7 +91,7 @@ def serve() -> None:
             http=BoundedProtocol,
             log_config=None,
             access_log=False,
-            timeout_graceful_shutdown=DRAIN_S,
+            timeout_graceful_shutdown=max(1, int(settings.grace_s)),
         )
     ).run()
 
@@ -240,7 +254,26 @@ def _open_model(settings: Settings) -> "OpenModel":
     if isinstance(error, DeviceUnavailable):
         typer.echo(f"{error.title} {error}", err=True)
         raise typer.Exit(1) from error
-    return lambda _: loading.result()
+    return lambda _: _bounded(settings, loading.result())
+
+
+def _bounded(settings: Settings, opened: "ModelSession") -> "ModelSession":
+    """The model, from when on the memory of this process is bounded; CUDA reserves as it likes."""
+    if opened.device == "cpu":
+        memory.bound(settings.max_memory_bytes)
+    return opened
+
+
+def _refuse_half_a_cluster(settings: Settings, role: "Role") -> None:
+    """Processes that share jobs share both the database and the store."""
+    wrong = None
+    if (settings.database_url is None) != (settings.store_url is None):
+        wrong = "Expected LTS_DATABASE_URL and LTS_STORE_URL together, found one of them."
+    elif settings.database_url is None and role != "all":
+        wrong = "Expected LTS_DATABASE_URL and LTS_STORE_URL where processes share the work."
+    if wrong is not None:
+        typer.echo(wrong, err=True)
+        raise typer.Exit(1)
 
 
 def _refuse_open_doors(settings: Settings) -> None:

@@ -1,14 +1,15 @@
 """How many requests are taken in, and whose turn it is to hold a volume in memory.
 
-Large pieces of work take turns, first come first served, since each holds a volume. Small ones, a
-single image or a few slices, have places of their own beside them, so that an image never waits for
-a volume to end; one that turns out large once its headers are read changes over.
+Large pieces of work take turns, urgent ones first, else first come first served, since each holds a
+volume. Small ones, a single image or a few slices, have places of their own beside them, so that an
+image never waits for a volume to end; one that turns out large once its headers are read changes
+over.
 """
 
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Protocol
 
 from service.errors import Busy
@@ -63,9 +64,11 @@ class Admission:
                 self._admitted -= 1
 
     @contextmanager
-    def turn(self, size_bytes: int, stop: StopSignal) -> Iterator[Turn]:
-        """Wait in the calling thread for a turn. Raises the reason of `stop`."""
-        held = _Turn(self._small, self._large, is_small=size_bytes <= SMALL_BYTES)
+    def turn(self, size_bytes: int, stop: StopSignal, priority: int = 1) -> Iterator[Turn]:
+        """Wait in the calling thread for a turn, lower priorities first. Raises the reason of
+        `stop`.
+        """
+        held = _Turn(self._small, self._large, size_bytes <= SMALL_BYTES, priority)
         held.enter(stop)
         try:
             yield held
@@ -74,13 +77,14 @@ class Admission:
 
 
 class _Turn:
-    def __init__(self, small: "_Lane", large: "_Lane", is_small: bool) -> None:
+    def __init__(self, small: "_Lane", large: "_Lane", is_small: bool, priority: int) -> None:
         self._small, self._large = small, large
+        self._priority = priority
         self._lane: _Lane | None = None
         self._first = small if is_small else large
 
     def enter(self, stop: StopSignal) -> None:
-        self._first.enter(stop)
+        self._first.enter(stop, self._priority)
         self._lane = self._first
 
     def leave(self) -> None:
@@ -91,24 +95,25 @@ class _Turn:
     def settle(self, voxels: int, stop: StopSignal) -> None:
         if voxels > SMALL_VOXELS and self._lane is self._small:
             self.leave()
-            self._large.enter(stop)
+            self._large.enter(stop, self._priority)
             self._lane = self._large
 
 
 class _Lane:
-    """Places that are given in the order in which they were asked for."""
+    """Places that are given by priority, and in the order in which they were asked for."""
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._queue: deque[object] = deque()
+        self._asked = count()
+        self._queue: list[tuple[int, int]] = []
         self._changed = threading.Condition()
 
-    def enter(self, stop: StopSignal) -> None:
-        ticket = object()
+    def enter(self, stop: StopSignal, priority: int) -> None:
         with stop.listening(self._wake), self._changed:
+            ticket = (priority, next(self._asked))
             self._queue.append(ticket)
             try:
-                while not (self._free and self._queue[0] is ticket):
+                while not (self._free and min(self._queue) == ticket):
                     stop.check()
                     self._changed.wait(stop.remaining_s)
                 self._free -= 1

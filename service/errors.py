@@ -6,6 +6,7 @@
     |   |-- NotAcceptable                                                          406
     |   |-- UploadTimeout                                                          408
     |   |-- IdempotencyConflict, NoResult, Cancelled                               409
+    |   |-- TooManyRequests        from this caller                                429
     |   |-- RequestTooLarge, ArchiveTooLarge, TooManyFiles, TooManyVoxels          413
     |   |-- UnsupportedMediaType, UnknownFormat, UnsupportedTransferSyntax         415
     |   `-- UnreadableFile, NoCtSeries, WrongModality, InconsistentSeries,
@@ -19,8 +20,9 @@
     |-- InternalError              a defect of the service                         500
     |-- OriginError                the PACS that a series is fetched from          502
     |   `-- OriginUnreachable, OriginRefused, OriginIncomplete, OriginInvalid
-    |-- Busy, ModelNotReady, DeadlineExceeded, ShuttingDown                        503
-    |-- StorageFull                                                                507
+    |   `-- Abandoned              a job that ended its process time and again
+    |-- Busy, ModelNotReady, NoWorker, DeadlineExceeded, ShuttingDown, Unavailable 503
+    |-- StorageFull, OutOfMemory                                                   507
     `-- StartupError               ends the process before it serves
         |-- DeviceUnavailable
         |-- InvalidPacsFile
@@ -100,6 +102,12 @@ class Cancelled(BadRequest):
     code = "cancelled"
     status = HTTPStatus.CONFLICT
     title = "The segmentation was cancelled before it was done."
+
+
+class TooManyRequests(BadRequest):
+    code = "too_many_requests"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    title = "The caller has sent more requests than it may for now."
 
 
 class RequestTooLarge(BadRequest):
@@ -250,6 +258,12 @@ class ModelNotReady(ServiceError):
     title = "The model is not ready."
 
 
+class NoWorker(ServiceError):
+    code = "no_worker"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "This process does not run the model; durable segmentations are worked on by others."
+
+
 class DeadlineExceeded(ServiceError):
     code = "deadline_exceeded"
     status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -268,10 +282,27 @@ class StorageFull(ServiceError):
     title = "The service has no room left to store data."
 
 
+class Unavailable(ServiceError):
+    code = "unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "The service's database or object store cannot be reached."
+
+
+class OutOfMemory(ServiceError):
+    code = "out_of_memory"
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+    title = "The volume needs more memory than the service has."
+
+
 class InternalError(ServiceError):
     code = "internal_error"
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     title = "The service failed; the log holds the request's id."
+
+
+class Abandoned(InternalError):
+    code = "abandoned"
+    title = "The segmentation ended the service each time it was tried."
 
 
 class OriginError(ServiceError):

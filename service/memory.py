@@ -1,7 +1,10 @@
-"""How a process that serves for long uses memory: few pools, and rare collections."""
+"""How a process that serves for long uses memory: few pools, rare collections, and a bound."""
 
 import ctypes
 import gc
+import resource
+from contextlib import suppress
+from pathlib import Path
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 """glibc's malloc.h."""
@@ -33,3 +36,39 @@ def keep_little() -> None:
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 2)
         mallopt(_M_MMAP_THRESHOLD, _OF_ITS_OWN_BYTES)
+
+
+def bound(max_bytes: int) -> None:
+    """Let an allocation fail that would take this process beyond so much memory; 0: all there is.
+
+    The system would end the process instead, with all that it works on. What it may have is the
+    container's limit, or the machine's memory, less a twentieth. The bound is one of what is
+    reserved and private, which is more than what is used: what that was by now comes on top.
+    """
+    allowed = max_bytes or _available() * 19 // 20
+    used, reserved = _status_bytes("VmRSS"), _status_bytes("VmData")
+    if allowed and reserved:
+        limit = reserved + max(0, allowed - used)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard == resource.RLIM_INFINITY or limit <= hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def _available() -> int:
+    """Bytes that this process may use: the control group's, or the machine's; 0 if not known."""
+    found = []
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # `max` is no number
+            found.append(int(Path(path).read_text()))
+    with suppress(OSError, ValueError, IndexError):
+        total = Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0]
+        found.append(int(total) * 1024)
+    return min(found, default=0)
+
+
+def _status_bytes(name: str) -> int:
+    """A figure of /proc/self/status; 0 if not known."""
+    with suppress(OSError, ValueError, IndexError):
+        status = Path("/proc/self/status").read_text()
+        return int(status.split(f"{name}:")[1].split()[0]) * 1024
+    return 0

@@ -32,7 +32,7 @@ from service.errors import NoDicomSource
 from service.findings import Measured, measure
 from service.inference.postprocess import Rules
 from service.inference.segment import Segmentation, Segmenter, clean_up, label
-from service.inference.work import Labelled, Progress
+from service.inference.work import Labelled, Loaded, Progress
 from service.settings import Settings
 from service.stopping import StopSignal
 from service.volume import HounsfieldWindow, Scan
@@ -73,19 +73,24 @@ class Run:
         stop: StopSignal | None = None,
         progress: Progress | None = None,
         on_stage: Callable[[str], None] = lambda _: None,
+        priority: int = 1,
     ) -> None:
-        """`progress` hears of labelled slices, `on_stage` of each stage as it begins."""
+        """`progress` hears of labelled slices, `on_stage` of each stage as it begins; of requests
+        of lower `priority` the model takes slices first.
+        """
         self.stop = stop or StopSignal()
         self.timings_s: dict[str, float] = {}
         self._options = options
-        self._model = model
+        self.model = model
         self._progress = progress
         self._on_stage = on_stage
+        self._priority = priority
 
     def inspect(self, files: Iterable[bytes], settings: Settings) -> Readable:
         """Check all but the pixels. Raises `BadRequest` for what the files hold."""
-        options = _decode_options(self._options, self._model, settings)
-        return self._stage("inspect", lambda: inspect(files, options))
+        return self._stage(
+            "inspect", lambda: check_files(files, self._options, self.model, settings)
+        )
 
     def read(self, readable: Readable) -> Scan:
         """Decode the pixels."""
@@ -93,11 +98,14 @@ class Run:
 
     def label(self, scan: Scan) -> Labelled:
         """What the model says of each slice."""
-        return self._stage("label", lambda: label(scan, self._model, self.stop, self._progress))
+        return self._stage(
+            "label",
+            lambda: label(scan, self.model, self.stop, self._progress, self._priority),
+        )
 
     def finish(self, scan: Scan, labelled: Labelled) -> Result:
         """From the model's labels to findings and contours."""
-        model, rules = self._model, self._options.rules
+        model, rules = self.model, self._options.rules
         segmentation = self._stage(
             "clean_up", lambda: clean_up(scan, labelled, model.contract, rules)
         )
@@ -113,6 +121,13 @@ class Run:
         done = work()
         self.timings_s[name] = time.perf_counter() - started
         return done
+
+
+def check_files(
+    files: Iterable[bytes], options: Options, model: Loaded, settings: Settings
+) -> Readable:
+    """Check all but the pixels. Raises `BadRequest` for what the files hold."""
+    return inspect(files, _decode_options(options, model, settings))
 
 
 def run(
@@ -236,7 +251,7 @@ def outputs(result: Result) -> Iterator[tuple[str, bytes]]:
         yield f"overlays/{index:04d}.png", overlay
 
 
-def _decode_options(options: Options, model: Segmenter, settings: Settings) -> DecodeOptions:
+def _decode_options(options: Options, model: Loaded, settings: Settings) -> DecodeOptions:
     return DecodeOptions(
         archive=ArchiveLimits(settings.max_files, settings.max_decompressed_bytes),
         max_voxels=settings.max_voxels,

@@ -58,8 +58,50 @@ class Settings(BaseSettings):
     max_jobs: int = Field(
         64,
         ge=1,
-        le=10_000,
-        description="Durable segmentations not yet finished; above it 503.",
+        le=100_000,
+        description="Durable segmentations not yet finished, in all processes; above it 503.",
+    )
+    max_jobs_bytes: int = Field(
+        32 * GIB, ge=1, description="Bytes of their input; above it 503, unless there is only one."
+    )
+    max_watchers: int = Field(
+        256, ge=1, le=100_000, description="Streams of events at once; above it 503."
+    )
+    rate_per_minute: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Requests for work a caller may send a minute to a process, 0: any; then 429.",
+    )
+    retention_h: float = Field(
+        168, ge=0, le=876_000, description="Hours for which a result is kept; 0: until deleted."
+    )
+    grace_s: float = Field(
+        30,
+        ge=0,
+        le=3600,
+        description="Seconds after SIGTERM in which what runs may end; then it is handed back.",
+    )
+    max_memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="Memory of the process above which a job fails (CPU only); 0: what it has.",
+    )
+    database_url: str | None = Field(
+        None,
+        pattern=r"^postgresql://",
+        description="PostgreSQL of several processes; by default SQLite in the data folder.",
+    )
+    store_url: str | None = Field(
+        None,
+        pattern=r"^(s3|file)://",
+        description="Bucket (s3://bucket/prefix) or shared folder (file:///path) of results.",
+    )
+    dead_s: float = Field(
+        15,
+        ge=3,
+        le=600,
+        description="Seconds of silence after which another process takes over one's jobs.",
     )
     deadline_s: float = Field(
         600,
@@ -151,6 +193,16 @@ class Settings(BaseSettings):
         return self.data_dir / "segmentations"
 
     @property
-    def jobs_database(self) -> Path:
-        """The SQLite file that says which job has got how far."""
-        return self.data_dir / "jobs.sqlite"
+    def registry_url(self) -> str:
+        """The database of all jobs."""
+        return self._database("jobs.sqlite")
+
+    @property
+    def engine_url(self) -> str:
+        """The database of the engine; a file of its own, or SQLite's one writer would wait."""
+        return self._database("steps.sqlite")
+
+    def _database(self, file: str) -> str:
+        if self.database_url is None:
+            return f"sqlite:///{(self.data_dir / file).resolve()}"
+        return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)

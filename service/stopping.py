@@ -14,9 +14,10 @@ class StopSignal:
     The first reason stays. A deadline is a reason of its own once it has passed.
     """
 
-    def __init__(self, deadline_s: float | None = None) -> None:
+    def __init__(self, deadline_s: float | None = None, allowed_s: float | None = None) -> None:
+        """`allowed_s` is what was asked for, where a part of that had passed before."""
         self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
-        self._allowed_s = deadline_s
+        self._allowed_s = deadline_s if allowed_s is None else allowed_s
         self._reason: ServiceError | None = None
         self._listeners: list[Callable[[], None]] = []
         self._lock = threading.Lock()

@@ -1,22 +1,25 @@
-"""What outlives a request: uploads and results as objects, by key, under one folder.
+"""What outlives a request: uploads and results as objects, by key, in one folder or bucket.
 
-A put is atomic: a process killed in the middle of it leaves the old object or none. That holds for
-a killed process; a power cut may lose what the operating system had not yet written.
+A put is atomic: a process killed in the middle of it leaves the old object or none. In a folder
+that holds for a killed process; a power cut may lose what the system had not yet written.
 """
 
 import errno
 import re
 import shutil
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, S3Store
 from typing_extensions import Buffer
 
-from service.errors import StorageFull
+from service.errors import StorageFull, Unavailable
 
 _NO_SPACE = re.compile(rf"os error ({errno.ENOSPC}|{errno.EDQUOT})\b")
 """As the object store's messages name a full disk, and a quota that is used up."""
@@ -28,18 +31,40 @@ _UNFINISHED = re.compile(r".*#\d+")
 """Files that the local store writes before it renames them."""
 
 
-class Store:
-    """Objects in a folder. Methods block: any thread may call them, the event loop none."""
+_YOUNG_S = 3600
+"""Another process may still be writing an unfinished file that is younger."""
 
-    def __init__(self, folder: Path, min_free_bytes: int) -> None:
-        """Make the folder where it is missing, and clear what a killed process left unfinished."""
-        self._folder = folder
+
+class Store:
+    """Objects by key. Methods block: any thread may call them, the event loop none.
+
+    They raise `Unavailable` where a bucket cannot be reached.
+    """
+
+    def __init__(
+        self, objects: ObjectStore, spool: Path, min_free_bytes: int, folder: Path | None = None
+    ) -> None:
+        """`spool` is on the disk that must have room; `folder` where the objects are files."""
+        self._objects = objects
+        self._disks = [spool] if folder is None else [spool, folder]
         self._min_free_bytes = min_free_bytes
+        self._is_remote = folder is None
+
+    @classmethod
+    def open(cls, url: str | None, folder: Path, spool: Path, min_free_bytes: int) -> "Store":
+        """The store at `url`, else the folder, which is made where it is missing.
+
+        What a killed process left unfinished in a folder is cleared.
+        """
+        if url is not None and not url.startswith("file:"):
+            return cls(_bucket(url), spool, min_free_bytes)
+        is_own = url is None
+        if url is not None:
+            folder = Path(unquote(urlsplit(url).path))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in folder.rglob("*#*"):
-            if path.is_file() and _UNFINISHED.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-        self._objects = LocalStore(prefix=folder, mkdir=True, automatic_cleanup=True)
+        _clear_unfinished(folder, older_s=0 if is_own else _YOUNG_S)
+        objects = LocalStore(prefix=folder, mkdir=True, automatic_cleanup=True)
+        return cls(objects, spool, min_free_bytes, folder)
 
     def check_space(self, needed_bytes: int = 0) -> None:
         """Raise `StorageFull` unless so many bytes and the reserve are free."""
@@ -50,64 +75,73 @@ class Store:
         self._check_free(_RECORD_BYTES)
 
     def _check_free(self, wanted: int) -> None:
-        free = shutil.disk_usage(self._folder).free
-        if free < wanted:
-            raise StorageFull(f"Expected {wanted} bytes free, found {free}.")
+        for disk in self._disks:
+            free = shutil.disk_usage(disk).free
+            if free < wanted:
+                raise StorageFull(f"Expected {wanted} bytes free, found {free}.")
 
     def put(self, key: str, data: Buffer | Iterable[Buffer]) -> None:
         """Write an object, or replace it. Raises `StorageFull`."""
-        try:
+        with self._mapped():
             obstore.put(self._objects, key, data)
-        except BaseError as error:
-            raise _storage_error(error) from error
-
-    def create(self, key: str, data: bytes) -> bool:
-        """Write an object unless the key is taken; says whether it was written."""
-        try:
-            obstore.put(self._objects, key, data, mode="create")
-        except AlreadyExistsError:
-            return False
-        except BaseError as error:
-            raise _storage_error(error) from error
-        return True
 
     def get(self, key: str) -> bytes | None:
         """An object's bytes, None where there is none."""
-        try:
+        with self._mapped(), suppress(FileNotFoundError):
             return bytes(obstore.get(self._objects, key).bytes())
-        except FileNotFoundError:
-            return None
+        return None
 
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
         """Some of an object's bytes, None where there is no such object."""
-        try:
+        with self._mapped(), suppress(FileNotFoundError):
             return bytes(obstore.get_range(self._objects, key, start=start, length=length))
-        except FileNotFoundError:
-            return None
+        return None
 
     def prefixes(self) -> list[str]:
         """The first parts of all keys."""
-        return list(obstore.list_with_delimiter(self._objects)["common_prefixes"])
+        with self._mapped():
+            return list(obstore.list_with_delimiter(self._objects)["common_prefixes"])
 
     def keys(self, prefix: str) -> list[str]:
         """The keys under a prefix, in their order."""
-        batches = obstore.list(self._objects, prefix)
-        return sorted(item["path"] for batch in batches for item in batch)
+        with self._mapped():
+            batches = obstore.list(self._objects, prefix)
+            return sorted(item["path"] for batch in batches for item in batch)
 
     def delete(self, key: str) -> None:
         """Delete an object; nothing happens where there is none."""
-        with suppress(FileNotFoundError):
+        with self._mapped(), suppress(FileNotFoundError):
             obstore.delete(self._objects, key)
 
-    def delete_all(self, prefix: str, but: str | None = None) -> None:
-        """Delete every object under a prefix but one; nothing happens where there is none."""
-        for batch in obstore.list(self._objects, prefix):
-            for item in batch:
-                if item["path"] != but:
-                    self.delete(item["path"])
+    def delete_all(self, prefix: str) -> None:
+        """Delete every object under a prefix; nothing happens where there is none."""
+        for key in self.keys(prefix):
+            self.delete(key)
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseError as error:
+            if _NO_SPACE.search(str(error)):
+                raise StorageFull("Expected room for the data, found the disk full.") from error
+            if self._is_remote:
+                raise Unavailable("Expected the object store to answer, found none.") from error
+            raise
 
 
-def _storage_error(error: BaseError) -> Exception:
-    if _NO_SPACE.search(str(error)):
-        return StorageFull("Expected room for the data, found the disk full.")
-    return error
+def _bucket(url: str) -> ObjectStore:
+    """Its requests fail soon: whoever works on a job tries again, a client is told to."""
+    return S3Store.from_url(
+        url,
+        client_options={"connect_timeout": "2s", "read_timeout": "10s"},
+        retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=5)},
+    )
+
+
+def _clear_unfinished(folder: Path, older_s: float) -> None:
+    before = time.time() - older_s
+    for path in folder.rglob("*#*"):
+        with suppress(FileNotFoundError):
+            if _UNFINISHED.fullmatch(path.name) and path.stat().st_mtime <= before:
+                path.unlink()

@@ -1,8 +1,10 @@
 """The application: routes, error handling, and the lifespan that opens the model and the jobs."""
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache, partial
+from typing import Literal
 
 import anyio.to_thread
 import structlog
@@ -15,21 +17,41 @@ from service.api import (
     models,
     problems,
     segment,
+    segmentation_events,
     segmentation_parts,
     segmentations,
     segmentations_of_series,
 )
 from service.api.outermost import Outermost
 from service.api.resources import Resources
-from service.errors import InvalidModel
+from service.errors import InvalidModel, Unavailable
 from service.inference.batching import Batcher, Model
 from service.inference.session import ModelSession
+from service.inference.work import Loaded
 from service.jobs.jobs import Jobs
 from service.settings import Settings
 
 OpenModel = Callable[[Settings], Model]
 
+Role = Literal["all", "api", "worker"]
+"""What a process does: both take requests and work on them, or one of these."""
+
+DATABASE_S = 60
+"""How long a process waits at its start for a database that does not answer."""
+
 _log = structlog.get_logger(__name__)
+
+
+_ROUTES = (
+    segment,
+    segmentations_of_series,  # before the routes whose {id} its last part would match
+    segmentations,
+    segmentation_events,
+    segmentation_parts,
+    models,
+    health,
+    metrics,
+)
 
 
 def open_session(settings: Settings) -> Model:
@@ -37,11 +59,16 @@ def open_session(settings: Settings) -> Model:
     return ModelSession.open(settings.model, settings.device, settings.threads)
 
 
-def create_app(settings: Settings, open_model: OpenModel = open_session) -> FastAPI:
-    """The service as an ASGI application; tests hand in a fake for `open_model`."""
+def create_app(
+    settings: Settings, open_model: OpenModel = open_session, role: Role = "all"
+) -> FastAPI:
+    """The service as an ASGI application; tests hand in a fake for `open_model`.
+
+    A worker answers no more than its health and its metrics.
+    """
     app = FastAPI(
         title=description.TITLE,
-        lifespan=partial(_lifespan, settings, open_model),
+        lifespan=partial(_lifespan, settings, open_model, role),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -49,38 +76,22 @@ def create_app(settings: Settings, open_model: OpenModel = open_session) -> Fast
     )
     app.add_middleware(Outermost)
     problems.install(app)
-    for routes in (
-        segment,
-        segmentations_of_series,  # before the routes whose {id} its last part would match
-        segmentations,
-        segmentation_parts,
-        models,
-        health,
-        metrics,
-    ):
+    for routes in (health, metrics) if role == "worker" else _ROUTES:
         app.include_router(routes.router)
     app.openapi = cache(partial(description.document, app))  # type: ignore[method-assign]  # FastAPI's own way
     return app
 
 
 @asynccontextmanager
-async def _lifespan(settings: Settings, open_model: OpenModel, app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(
+    settings: Settings, open_model: OpenModel, role: Role, app: FastAPI
+) -> AsyncIterator[None]:
     """Open the model and the jobs in a thread. A bad model leaves the service live, never ready."""
     held = Resources.of(settings)
     app.state.resources = held
-    held.metrics.watch(
-        "lts_admitted_requests", "Requests with a place", lambda: held.admission.admitted
-    )
-    held.metrics.watch(
-        "lts_unfinished_jobs",
-        "Jobs queued or running",
-        lambda: 0 if held.jobs is None else held.jobs.unfinished,
-    )
-    held.metrics.watch(
-        "lts_ready", "1 where the model is ready", lambda: int(held.jobs is not None)
-    )
+    _watch(held)
     try:
-        await anyio.to_thread.run_sync(_open, held, open_model)
+        await anyio.to_thread.run_sync(_open, held, open_model, role)
     except InvalidModel as error:
         held.failure = error
         _log.error("not ready", code=error.code)
@@ -88,19 +99,58 @@ async def _lifespan(settings: Settings, open_model: OpenModel, app: FastAPI) -> 
     await anyio.to_thread.run_sync(_close, held)
 
 
-def _open(held: Resources, open_model: OpenModel) -> None:
+def _watch(held: Resources) -> None:
+    """Gauges of what this process holds."""
+    watch = held.metrics.watch
+    watch("lts_admitted_requests", "Requests with a place", lambda: held.admission.admitted)
+    watch(
+        "lts_jobs_in_work",
+        "Jobs that this process works on",
+        lambda: 0 if held.jobs is None else held.jobs.in_work,
+    )
+    watch("lts_ready", "1 where the model is ready", lambda: int(held.jobs is not None))
+
+
+def _open(held: Resources, open_model: OpenModel, role: Role) -> None:
     settings, metrics = held.settings, held.metrics
-    opened = open_model(settings)
-    held.model = Batcher(opened, settings.batch_slices, metrics.batch_slices.observe)
-    held.jobs = Jobs(settings, held.store, held.model, held.admission, metrics, held.pacs)
-    contract = opened.contract
-    metrics.model_is(contract.name, contract.version, opened.sha256, opened.provider)
-    _log.info("ready", model=contract.name, version=contract.version, provider=opened.provider)
+    if role == "api":
+        described: Loaded = ModelSession.describe(settings.model)
+    else:
+        opened = open_model(settings)
+        held.model = Batcher(opened, settings.batch_slices, metrics.batch_slices.observe)
+        described = opened
+    held.jobs = _open_jobs(held, described)
+    held.described = described
+    contract = described.contract
+    metrics.model_is(contract.name, contract.version, described.sha256, described.provider)
+    _log.info(
+        "ready",
+        role=role,
+        model=contract.name,
+        version=contract.version,
+        provider=described.provider,
+    )
+
+
+def _open_jobs(held: Resources, described: Loaded) -> Jobs:
+    """The jobs, once the database answers. Raises `Unavailable` where it does not for long."""
+    deadline = time.monotonic() + DATABASE_S
+    while True:
+        try:
+            return Jobs(
+                held.settings, held.store, described, held.model, held.admission, held.metrics,
+                held.pacs,
+            )  # fmt: skip
+        except Unavailable as error:
+            if time.monotonic() >= deadline:
+                raise
+            _log.warning("waiting for the database", code=error.code)
+            time.sleep(1)
 
 
 def _close(held: Resources) -> None:
     """Jobs first: they are told to stop, and then find a batcher that answers nobody."""
     if held.jobs is not None:
-        held.jobs.close()
+        held.jobs.close(held.grace_left_s)
     if held.model is not None:
         held.model.close()

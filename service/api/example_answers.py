@@ -1,6 +1,6 @@
 """Answers for examples: what the service says of a phantom. Tests ask a service for the same."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel
 
@@ -10,8 +10,9 @@ from service.api.segmentation_documents import (
     PATH,
     ContoursDocument,
     DeliveryDocument,
+    EventDocument,
     Links,
-    Progress,
+    ProgressDocument,
     SegmentationDocument,
     SegmentationList,
 )
@@ -189,9 +190,12 @@ _FINISHED_AT = datetime(2026, 1, 2, 3, 4, 6, 123000, tzinfo=UTC)
 _RUNNING = SegmentationDocument(
     id=ID,
     status="running",
-    progress=Progress(stage="label", fraction=0.4),
+    priority="routine",
+    progress=ProgressDocument(stage="label", fraction=0.4, slices_done=14, slices_total=36),
     created_at=_CREATED_AT,
+    deadline_at=None,
     finished_at=None,
+    expires_at=None,
     source=None,
     model=None,
     findings=None,
@@ -206,8 +210,9 @@ _RUNNING = SegmentationDocument(
 _SUCCEEDED = _RUNNING.model_copy(
     update={
         "status": "succeeded",
-        "progress": Progress(stage="done", fraction=1.0),
+        "progress": ProgressDocument(stage="done", fraction=1.0, slices_done=36, slices_total=36),
         "finished_at": _FINISHED_AT,
+        "expires_at": _FINISHED_AT + timedelta(hours=168),
         "source": _SOURCE,
         "model": _MODEL,
         "findings": _FINDINGS,
@@ -243,8 +248,9 @@ _DELIVERED = _SUCCEEDED.model_copy(
 _CANCELLED = _RUNNING.model_copy(
     update={
         "status": "cancelled",
-        "progress": Progress(stage="done", fraction=1.0),
+        "progress": ProgressDocument(stage="done", fraction=1.0, slices_done=0, slices_total=0),
         "finished_at": _FINISHED_AT,
+        "expires_at": _FINISHED_AT + timedelta(hours=168),
         "timings_s": {},
         "error": JobError.of(Cancelled("The segmentation was cancelled by request.")),
     }
@@ -253,8 +259,9 @@ _CANCELLED = _RUNNING.model_copy(
 _FAILED = _RUNNING.model_copy(
     update={
         "status": "failed",
-        "progress": Progress(stage="done", fraction=1.0),
+        "progress": ProgressDocument(stage="done", fraction=1.0, slices_done=0, slices_total=0),
         "finished_at": _FINISHED_AT,
+        "expires_at": _FINISHED_AT + timedelta(hours=168),
         "timings_s": {"inspect": 0.0042},
         "error": JobError.of(
             UnsupportedPixels("Expected one sample a pixel, found more in slice 12.")
@@ -379,3 +386,12 @@ ANSWERS: dict[str, dict[str, BaseModel]] = {
     },
 }
 """Answers by the class that is their schema, each by its name among the examples."""
+
+
+def _event(name: str, of: SegmentationDocument) -> str:
+    event = EventDocument(status=of.status, progress=of.progress, error=of.error)
+    return f"event: {name}\ndata: {event.model_dump_json()}\n\n"
+
+
+EVENTS = "retry: 2000\n\n" + _event("progress", _RUNNING) + _event("end", _SUCCEEDED)
+"""A stream of events."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.api.example_answers import ANSWERS, REPORT, SERIES_UID, STUDY_UID
+from service.api.example_answers import ANSWERS, EVENTS, REPORT, SERIES_UID, STUDY_UID
 from service.api.form import FILES_FIELD
 from service.api.parameters import PipelineParameters, SeriesParameters
 from service.api.problems import problem_of
@@ -48,6 +48,7 @@ DETAILS = {
     "get_overlay_png.invalid_parameter": NOT_A_SLICE,
     "create_segmentation.busy": "Expected at most 64 unfinished jobs, found more.",
     "create_segmentation.no_dicom_source": "Expected DICOM to be delivered, found nifti.",
+    "watch_segmentation.busy": "Expected at most 256 streams of events at once, found more.",
     "create_segmentation_of_series.busy": "Expected at most 64 unfinished jobs, found more.",
     "create_segmentation_of_series.invalid_parameter": "origin: Field required",
     "create_segmentation_of_series.request_too_large": "Expected at most 65536 bytes, found more.",
@@ -57,6 +58,7 @@ DETAILS = {
     "cancel_segmentation.busy": "Expected the job to stop, found it still at work.",
     "delete_segmentation.busy": "Expected the job to stop, found it still at work.",
     "delete_segmentation.storage_full": "Expected room to note that the job is deleted.",
+    "abandoned": "The service ended 5 times while it worked on this.",
     "archive_too_large": "Expected at most 4294967296 bytes once decompressed, found more.",
     "busy": "Expected at most 18 requests at once, found more.",
     "cancelled": "The segmentation was cancelled by request.",
@@ -79,10 +81,12 @@ DETAILS = {
     "only.",
     "no_dicom_source": "Expected a DICOM source for a DICOM result, found nifti.",
     "no_geometry": "Expected ImagePositionPatient in every slice, found none in slice 12.",
+    "no_worker": "Expected a process that runs the model, found one that only accepts.",
     "no_result": "Expected a segmentation that has succeeded, found it running.",
     "not_acceptable": "Expected Accept to allow one of application/json, application/dicom, "
     "application/zip.",
     "not_found": "Expected the id of a segmentation, found another.",
+    "out_of_memory": "Expected memory for the volume, found too little.",
     "origin_incomplete": "Expected 120 instances or more, received 118 of them.",
     "origin_invalid": "Expected a multipart answer, found another type.",
     "origin_refused": "Expected to be let in, found status 401.",
@@ -93,7 +97,9 @@ DETAILS = {
     "storage_full": "Expected room for the data, found the disk full.",
     "too_many_files": "Expected at most 5000 files, found more.",
     "too_many_lesions": "Expected at most 2000 lesions, found 2001.",
+    "too_many_requests": "Expected at most 60 requests a minute, found more.",
     "too_many_voxels": "Expected at most 393216000 voxels, found 524288000.",
+    "unavailable": "Expected the database to answer, found it unreachable.",
     "uneven_slice_spacing": "Expected 2.5 mm between slices, found 5 mm between slices 12 and 13.",
     "unknown_format": "Expected DICOM, NIfTI, PNG, JPEG, TIFF, BMP, or zip, tar, gzip or bzip2 of "
     "them, found 1 file(s) that start like none of them.",
@@ -145,7 +151,14 @@ def all_examples() -> dict[str, dict[str, Any]]:
         for named in ANSWERS.values()
         for name, answer in named.items()
     }
-    return problems | answers | {"report": {"summary": "Shortened", "value": REPORT}}
+    return (
+        problems
+        | answers
+        | {
+            "report": {"summary": "Shortened", "value": REPORT},
+            "events": {"summary": "Shortened", "value": EVENTS},
+        }
+    )
 
 
 def _problem(code: str, detail: str) -> dict[str, Any]:

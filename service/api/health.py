@@ -42,7 +42,7 @@ async def live() -> Live:
 async def ready(service: Annotated[Resources, Depends(resources)]) -> Ready:
     """Ready to take work: the model passed its self-test, and there is room to store results."""
     service.check_accepting()
-    model = service.ready_model()
+    model = service.ready_description()
     service.ready_jobs()
     service.store.check_space()
     return Ready(

@@ -31,7 +31,7 @@ class ModelList(BaseModel):
     "", operation_id="list_models", summary="Loaded models", responses=problems(ModelNotReady)
 )
 async def list_models(service: Annotated[Resources, Depends(resources)]) -> ModelList:
-    return ModelList(models=(ModelDocument.of(service.ready_model()),))
+    return ModelList(models=(ModelDocument.of(service.ready_description()),))
 
 
 @router.get(
@@ -41,7 +41,7 @@ async def list_models(service: Annotated[Resources, Depends(resources)]) -> Mode
     responses=problems(NotFound, ModelNotReady),
 )
 async def get_model(name: str, service: Annotated[Resources, Depends(resources)]) -> ModelCard:
-    model = service.ready_model()
+    model = service.ready_description()
     if name != model.contract.name:
         raise NotFound(f"Expected the name of a loaded model: {model.contract.name}.")
     return ModelCard(model=ModelDocument.of(model), contract=model.contract)

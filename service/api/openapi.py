@@ -45,7 +45,7 @@ def _problem(status: HTTPStatus, codes: list[str]) -> dict[str, Any]:
         "description": f"{status.phrase}. Codes: {', '.join(codes)}.",
         "content": {MEDIA_TYPE: {"schema": _PROBLEM, **shown(*codes)}},
     }
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         response["headers"] = {"Retry-After": _RETRY_AFTER}
     return response
 

@@ -17,7 +17,7 @@ from service.api.problems import describe
 from service.encode.objects import USUAL, ObjectName, check_objects
 from service.errors import InvalidParameter, NotAcceptable
 from service.inference.postprocess import Rules
-from service.jobs.records import DeliveryOrder, SeriesAtOrigin
+from service.jobs.records import DeliveryOrder, Priority, SeriesAtOrigin, Urgency
 from service.pipeline import Options
 from service.volume import HounsfieldWindow
 
@@ -135,7 +135,26 @@ class PipelineParameters(BaseModel):
         )
 
 
-class DurableParameters(PipelineParameters):
+class UrgencyParameters(PipelineParameters):
+    """When a durable result is wanted."""
+
+    priority: Priority = Field(
+        "routine", description="`stat` comes before all `routine` ones that have not begun."
+    )
+    deadline_s: float | None = Field(
+        None,
+        ge=1,
+        le=604_800,
+        allow_inf_nan=False,
+        examples=[900],
+        description="Seconds from now after which the segmentation fails if it is not done.",
+    )
+
+    def urgency(self) -> Urgency:
+        return Urgency(priority=self.priority, deadline_s=self.deadline_s)
+
+
+class DurableParameters(UrgencyParameters):
     """Parameters of `POST /v1/segmentations`."""
 
     destination: NodeName | None = Field(
@@ -169,7 +188,7 @@ class DurableParameters(PipelineParameters):
         return DeliveryOrder(node=self.destination, objects=self._object_names)
 
 
-class SeriesParameters(PipelineParameters):
+class SeriesParameters(UrgencyParameters):
     """The body of `POST /v1/segmentations/dicomweb`: a series of a PACS, and what goes back."""
 
     origin: NodeName = Field(description="Name of the PACS node of the settings that has it.")

@@ -47,7 +47,7 @@ def respond(error: ServiceError, request: HTTPConnection) -> JSONResponse:
     problem = problem_of(error, request.state.request_id)
     request.app.state.resources.metrics.problems.labels(error.code).inc()
     headers = {}
-    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, BadRequest):
         # The body may not have been read to its end, so the connection cannot be used again.

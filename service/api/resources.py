@@ -1,15 +1,18 @@
 """What a running service holds: settings, admission, and its model and jobs once they are ready."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 import anyio
 from fastapi import Request
 
 from service.admission import SMALL_PLACES, Admission
+from service.api.rates import Rates
 from service.api.uploads import Arriving
-from service.errors import ModelNotReady, ShuttingDown, StartupError
+from service.errors import ModelNotReady, NoWorker, ShuttingDown, StartupError
 from service.inference.batching import Batcher
+from service.inference.work import Loaded
 from service.jobs.jobs import Jobs
 from service.metrics import Metrics
 from service.pacs.nodes import Pacs, read_pacs
@@ -25,7 +28,8 @@ VOLUMES_AT_ONCE = 2
 
 @dataclass
 class Resources:
-    """Made in the lifespan. `model` and `jobs` are None until the model is ready.
+    """Made in the lifespan. `described`, `model` and `jobs` are None until the model is ready;
+    `model` stays None in a process that does not run it.
 
     `failure` says why it never will be; `draining` is set once the service is asked to end.
     `threads` is for whole requests, `accepting` for the checks before a durable one is accepted,
@@ -40,12 +44,16 @@ class Resources:
     accepting: anyio.CapacityLimiter
     writing_volumes: anyio.CapacityLimiter
     arriving: Arriving
+    watching: Arriving
+    rates: Rates
     pacs: Pacs
     loop: asyncio.AbstractEventLoop
     draining: asyncio.Event
+    described: Loaded | None = None
     model: Batcher | None = None
     jobs: Jobs | None = None
     failure: StartupError | None = None
+    drain_began: float | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> "Resources":
@@ -57,36 +65,64 @@ class Resources:
         threads = settings.max_running + settings.max_waiting + SMALL_PLACES
         return cls(
             settings=settings,
-            store=Store(settings.store_folder, settings.min_free_bytes),
+            store=Store.open(
+                settings.store_url,
+                settings.store_folder,
+                settings.spool_folder,
+                settings.min_free_bytes,
+            ),
             metrics=Metrics(),
             admission=Admission(settings.max_running, settings.max_waiting),
             threads=anyio.CapacityLimiter(threads),
             accepting=anyio.CapacityLimiter(ACCEPTED_AT_ONCE),
             writing_volumes=anyio.CapacityLimiter(VOLUMES_AT_ONCE),
-            arriving=Arriving(),
+            arriving=Arriving("uploads"),
+            watching=Arriving("streams of events"),
+            rates=Rates(settings.rate_per_minute),
             pacs=read_pacs(settings.pacs_file),
             loop=asyncio.get_running_loop(),
             draining=asyncio.Event(),
         )
 
-    def ready_model(self) -> Batcher:
-        """The model. Raises `ModelNotReady`, naming the failure's code where there is one."""
-        if self.model is not None:
-            return self.model
+    def ready_description(self) -> Loaded:
+        """The model as it is known here, whoever runs it.
+
+        Raises `ModelNotReady`, naming the failure's code where there is one.
+        """
+        if self.described is not None:
+            return self.described
         if self.failure is not None:
             raise ModelNotReady(f"{self.failure.title} ({self.failure.code}) {self.failure}")
         raise ModelNotReady("The model is being loaded.")
 
+    def ready_model(self) -> Batcher:
+        """The model, to be run here. Raises `ModelNotReady`, and `NoWorker` where it is not."""
+        self.ready_description()
+        if self.model is None:
+            raise NoWorker("Expected a process that runs the model, found one that only accepts.")
+        return self.model
+
     def ready_jobs(self) -> Jobs:
         """The durable segmentations. Raises `ModelNotReady`."""
-        self.ready_model()
+        self.ready_description()
         if self.jobs is None:
             raise ModelNotReady("The jobs are being opened.")
         return self.jobs
 
     def drain(self) -> None:
         """The service is to end: from any thread, or from a signal's handler."""
+        if self.drain_began is None:
+            self.drain_began = time.monotonic()
+        if self.jobs is not None:
+            self.jobs.stop_claiming()
         self.loop.call_soon_threadsafe(self.draining.set)
+
+    @property
+    def grace_left_s(self) -> float:
+        """Of the seconds that what runs may take to end; 0 where nobody asked to end."""
+        if self.drain_began is None:
+            return 0.0
+        return max(0.0, self.drain_began + self.settings.grace_s - time.monotonic())
 
     def check_accepting(self) -> None:
         """Raise `ShuttingDown` once the service is asked to end: it takes nothing new."""

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from service.api.leaving import stopped_when_left
 from service.api.openapi import SEGMENT, problems
 from service.api.parameters import AnswerType, SegmentParameters, answer_type
+from service.api.rates import caller
 from service.api.resources import Resources, resources
 from service.api.uploads import Upload, receive
 from service.encode.document import ResultDocument
@@ -24,6 +25,8 @@ from service.errors import (
     IdempotencyConflict,
     ModelNotReady,
     NoResult,
+    NoWorker,
+    OutOfMemory,
     SeriesNotFound,
     ShuttingDown,
     StorageFull,
@@ -59,6 +62,8 @@ _COMPRESSED = (".png", ".gz")
             Busy,
             DeadlineExceeded,
             ModelNotReady,
+            NoWorker,
+            OutOfMemory,
             ShuttingDown,
             StorageFull,
             but=(Cancelled, IdempotencyConflict, NoResult, SeriesNotFound, UnknownNode),
@@ -75,6 +80,7 @@ async def segment(request: Request, service: Annotated[Resources, Depends(resour
     service.check_accepting()
     model = service.ready_model()
     wanted = answer_type(",".join(request.headers.getlist("accept")))
+    service.rates.take(caller(request))
     service.admission.check()
     async with receive(request, service.settings, service.arriving) as upload:
         parameters = SegmentParameters.of(request, upload.fields)
@@ -101,7 +107,10 @@ def _answer(
         turn.settle(readable.voxels, stop)
         scan = run.read(readable)
         del readable  # and with it the files
-        result = run.finish(scan, run.label(scan))
+        try:
+            result = run.finish(scan, run.label(scan))
+        except MemoryError as error:
+            raise OutOfMemory("Expected memory for the volume, found too little.") from error
         service.metrics.observe_stages(result.timings_s)
         _log.info("segmented", stages=rounded(result.timings_s))
         return _encoded(result, wanted, with_mask=parameters.include == "mask")

@@ -14,8 +14,16 @@ from service.encode.document import (
     WarningDocument,
 )
 from service.encode.objects import ObjectName
+from service.errors import NotFound
 from service.jobs.jobs import Job, Jobs
-from service.jobs.records import Delivered, DeliveryOrder, JobError, Status
+from service.jobs.records import (
+    Delivered,
+    DeliveryOrder,
+    JobError,
+    Priority,
+    Progress,
+    Status,
+)
 from service.pacs.delivery import Receipt
 from service.pipeline import rounded
 
@@ -26,17 +34,41 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Progress(_Document):
-    """How far a segmentation is."""
+class ProgressDocument(_Document):
+    """How far a segmentation is; no slices before the model has begun."""
 
     stage: str
     fraction: float = Field(ge=0, le=1)
+    slices_done: int = Field(ge=0)
+    slices_total: int = Field(ge=0)
+
+    @classmethod
+    def of(cls, progress: Progress) -> Self:
+        stage, fraction, done, total = progress
+        return cls(stage=stage, fraction=round(fraction, 3), slices_done=done, slices_total=total)
+
+
+class EventDocument(_Document):
+    """A segmentation as it stands, in a stream of events."""
+
+    status: Status
+    progress: ProgressDocument
+    error: JobError | None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        return cls(
+            status=job.status,
+            progress=ProgressDocument.of(job.progress),
+            error=job.outcome and job.outcome.error,
+        )
 
 
 class Links(_Document):
     """Where the parts of a result are; `{slice}` stands for a slice's number, from 0."""
 
     self: str
+    events: str
     mask_nifti: str
     mask_dicom: str
     report_dicom: str
@@ -54,6 +86,7 @@ class Links(_Document):
         at = f"{PATH}/{job_id}"
         return cls(
             self=at,
+            events=f"{at}/events",
             mask_nifti=f"{at}/mask.nii.gz",
             mask_dicom=f"{at}/mask.dcm",
             report_dicom=f"{at}/report.dcm",
@@ -109,9 +142,16 @@ class SegmentationDocument(_Document):
 
     id: str
     status: Status
-    progress: Progress
+    priority: Priority
+    progress: ProgressDocument
     created_at: datetime
+    deadline_at: datetime | None = Field(
+        description="until when it must have ended; null without a deadline"
+    )
     finished_at: datetime | None
+    expires_at: datetime | None = Field(
+        description="when its result is deleted; null until it has ended, or where it is kept"
+    )
     source: SourceDocument | None
     model: ModelDocument | None
     findings: FindingsDocument | None
@@ -125,22 +165,28 @@ class SegmentationDocument(_Document):
 
     @classmethod
     def of(cls, job: Job, jobs: Jobs) -> Self:
+        """Raises `NotFound` for one that is being deleted."""
         outcome, order = job.outcome, job.request.delivery
-        result = jobs.result(job.request.id) if job.status == "succeeded" else None
+        result = jobs.result(job)
+        if job.status == "succeeded" and result is None:
+            raise NotFound("Expected a segmentation with its result, found it being deleted.")
         found = None if result is None else Finished.model_validate_json(result)
         return cls(
             id=job.request.id,
             status=job.status,
-            progress=Progress(stage=job.stage, fraction=round(job.fraction, 3)),
+            priority=job.request.urgency.priority,
+            progress=ProgressDocument.of(job.progress),
             created_at=job.request.created_at,
+            deadline_at=job.deadline_at,
             finished_at=outcome and outcome.finished_at,
+            expires_at=jobs.expires_at(job),
             source=found and found.source,
             model=found and found.model,
             findings=found and found.findings,
             postprocessing=found and found.postprocessing,
             warnings=found and found.warnings,
             timings_s=outcome and rounded(outcome.timings_s),
-            delivery=order and DeliveryDocument.of(order, jobs.delivered(job.request.id)),
+            delivery=order and DeliveryDocument.of(order, job.delivered),
             links=Links.of(job.request.id),
             error=outcome and outcome.error,
         )

@@ -20,6 +20,7 @@ from service.errors import (
     NotFound,
     ServiceError,
     StorageFull,
+    Unavailable,
 )
 from service.jobs.kept import Kept
 
@@ -55,7 +56,7 @@ def _part(
         "response_model": None,
         "responses": {
             200: {"content": {media_type: content}},
-            **problems(NotFound, NoResult, ModelNotReady, StorageFull, *more),
+            **problems(NotFound, NoResult, ModelNotReady, StorageFull, Unavailable, *more),
         },
     }
 

@@ -13,6 +13,7 @@ from service.api.openapi import header, problems, shown, upload
 from service.api.parameters import DurableParameters
 from service.api.prefer import idempotency_key, wait_s
 from service.api.problems import respond
+from service.api.rates import caller
 from service.api.resources import Resources, resources
 from service.api.segmentation_documents import PATH, SegmentationDocument, SegmentationList
 from service.api.uploads import receive
@@ -28,9 +29,11 @@ from service.errors import (
     SeriesNotFound,
     ShuttingDown,
     StorageFull,
+    Unavailable,
     with_code,
 )
 from service.jobs.jobs import Jobs
+from service.jobs.records import Status
 
 router = APIRouter(prefix=PATH, tags=["segmentations"])
 
@@ -48,6 +51,9 @@ DURABLE_HEADERS = (
         {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$", "examples": ["study-4711"]},
     ),
 )
+LOOK_S = 2.0
+"""How often a job is looked at whose end nobody told."""
+
 _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Of the segmentation."}}
 
 
@@ -79,6 +85,7 @@ CREATED: dict[int | str, dict[str, Any]] = {
             ModelNotReady,
             ShuttingDown,
             StorageFull,
+            Unavailable,
             but=(NotAcceptable, NoResult, SeriesNotFound),
         ),
     },
@@ -94,11 +101,14 @@ async def create(request: Request, service: Service) -> Response:
     jobs = service.ready_jobs()
     waiting_s = wait_s(request.headers.getlist("prefer"), service.settings.wait_s)
     repeat_key = idempotency_key(request.headers.getlist("idempotency-key"))
-    jobs.check_room(repeat_key)
+    service.rates.take(caller(request))
+    await anyio.to_thread.run_sync(jobs.check_room, repeat_key)
     async with receive(request, service.settings, service.arriving) as received:
         asked = DurableParameters.of(request, received.fields)
         job_id = await anyio.to_thread.run_sync(
-            lambda: jobs.accept(received.spool, asked.options(), repeat_key, asked.delivery()),
+            lambda: jobs.accept(
+                received.spool, asked.options(), repeat_key, asked.delivery(), asked.urgency()
+            ),
             limiter=service.accepting,
         )
     return await created(job_id, jobs, service, request, waiting_s)
@@ -115,16 +125,26 @@ async def created(
 async def _wait(job_id: str, jobs: Jobs, service: Resources, seconds: float) -> None:
     """Until the job has ended, the service is to end, or the time is over."""
     ended = asyncio.Event()
+    if not seconds:
+        return
 
     def tell() -> None:
         with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
             service.loop.call_soon_threadsafe(ended.set)
 
+    async def look() -> None:
+        """Whoever says that it has ended may not be heard."""
+        while not await anyio.to_thread.run_sync(jobs.has_ended, job_id):
+            await asyncio.sleep(LOOK_S)
+
     with jobs.listening(job_id, tell):
-        events = [asyncio.create_task(event.wait()) for event in (ended, service.draining)]
+        events = [asyncio.create_task(waiting) for waiting in (
+            ended.wait(), service.draining.wait(), look(),
+        )]  # fmt: skip
         await asyncio.wait(events, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for event in events:
             event.cancel()
+        await asyncio.gather(*events, return_exceptions=True)
 
 
 def _created(job_id: str, jobs: Jobs, request: Request) -> Response:
@@ -146,27 +166,35 @@ def _created(job_id: str, jobs: Jobs, request: Request) -> Response:
     "",
     operation_id="list_segmentations",
     summary="Segmentations, the newest first",
-    responses=problems(InvalidParameter, ModelNotReady, StorageFull),
+    responses=problems(InvalidParameter, ModelNotReady, StorageFull, Unavailable),
 )
 def list_all(
     service: Service,
+    status: Annotated[
+        list[Status] | None,
+        Query(description="Only those of this status, or of one of several.", examples=["running"]),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many.", examples=[50])] = 50,
     offset: Annotated[
         int, Query(ge=0, le=2**31 - 1, description="How many newer ones to skip.", examples=[0])
     ] = 0,
 ) -> SegmentationList:
     jobs = service.ready_jobs()
-    found, has_more = jobs.list(limit, offset)
-    items = tuple(SegmentationDocument.of(job, jobs) for job in found)
-    following = f"{PATH}?limit={limit}&offset={offset + limit}" if has_more else None
-    return SegmentationList(items=items, next=following)
+    found, has_more = jobs.list(limit, offset, status or ())
+    items = []
+    for job in found:
+        with suppress(NotFound):  # deleted since it was listed
+            items.append(SegmentationDocument.of(job, jobs))
+    wanted = "".join(f"&status={name}" for name in status or ())
+    following = f"{PATH}?limit={limit}&offset={offset + limit}{wanted}" if has_more else None
+    return SegmentationList(items=tuple(items), next=following)
 
 
 @router.get(
     "/{id}",
     operation_id="get_segmentation",
     summary="A segmentation as it stands",
-    responses=problems(NotFound, ModelNotReady, StorageFull),
+    responses=problems(NotFound, ModelNotReady, StorageFull, Unavailable),
 )
 def get(id: str, service: Service) -> SegmentationDocument:
     jobs = service.ready_jobs()
@@ -179,7 +207,7 @@ def get(id: str, service: Service) -> SegmentationDocument:
     summary="Stop a segmentation that is not finished",
     responses={
         200: _answer("As it ended.", "segmentation_cancelled"),
-        **problems(NotFound, Busy, ModelNotReady, StorageFull),
+        **problems(NotFound, Busy, ModelNotReady, StorageFull, Unavailable),
     },
 )
 def cancel(id: str, service: Service) -> SegmentationDocument:
@@ -195,7 +223,7 @@ def cancel(id: str, service: Service) -> SegmentationDocument:
     status_code=HTTPStatus.NO_CONTENT,
     responses={
         204: {"description": "Deleted."},
-        **problems(NotFound, Busy, ModelNotReady, StorageFull),
+        **problems(NotFound, Busy, ModelNotReady, StorageFull, Unavailable),
     },
 )
 def delete(id: str, service: Service) -> None:

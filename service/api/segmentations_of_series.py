@@ -9,6 +9,7 @@ from starlette.responses import Response
 from service.api.openapi import json_body, problems
 from service.api.parameters import SeriesParameters
 from service.api.prefer import idempotency_key, wait_s
+from service.api.rates import caller
 from service.api.resources import Resources, resources
 from service.api.segmentation_documents import PATH
 from service.api.segmentations import CREATED, DURABLE_HEADERS, created
@@ -26,6 +27,7 @@ from service.errors import (
     OriginError,
     ShuttingDown,
     StorageFull,
+    Unavailable,
     UnsafeArchive,
 )
 
@@ -47,6 +49,7 @@ router = APIRouter(prefix=PATH, tags=["segmentations"])
             OriginError,
             ShuttingDown,
             StorageFull,
+            Unavailable,
             but=(ColorImage, EmptyInput, NoDicomSource, NoResult, NotAcceptable, UnsafeArchive),
         ),
     },
@@ -66,12 +69,15 @@ async def create(request: Request, service: Annotated[Resources, Depends(resourc
     jobs = service.ready_jobs()
     waiting_s = wait_s(request.headers.getlist("prefer"), service.settings.wait_s)
     repeat_key = idempotency_key(request.headers.getlist("idempotency-key"))
-    jobs.check_room(repeat_key)
+    service.rates.take(caller(request))
+    await anyio.to_thread.run_sync(jobs.check_room, repeat_key)
     asked = SeriesParameters.of_json(
         await receive_json(request, service.settings, service.arriving)
     )
     job_id = await anyio.to_thread.run_sync(
-        lambda: jobs.accept_series(asked.series(), asked.options(), repeat_key, asked.delivery()),
+        lambda: jobs.accept_series(
+            asked.series(), asked.options(), repeat_key, asked.delivery(), asked.urgency()
+        ),
         limiter=service.accepting,
     )
     return await created(job_id, jobs, service, request, waiting_s)

@@ -56,15 +56,20 @@ class Upload:
 
 @dataclass
 class Arriving:
-    """How many bodies arrive now; on the event loop only."""
+    """How many bodies arrive now, or watchers are served; on the event loop only."""
 
+    what: str
     count: int = 0
+
+    def check(self, most: int) -> None:
+        """Raise `Busy` where there are `most` already."""
+        if self.count >= most:
+            raise Busy(f"Expected at most {most} {self.what} at once, found more.")
 
     @contextmanager
     def one(self, most: int) -> Iterator[None]:
         """Count one more while the block runs. Raises `Busy` where there are `most` already."""
-        if self.count >= most:
-            raise Busy(f"Expected at most {most} uploads at once, found more.")
+        self.check(most)
         self.count += 1
         try:
             yield

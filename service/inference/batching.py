@@ -1,12 +1,12 @@
 """Slices of many requests in common batches, each answer back to its own request.
 
 As many threads run the model as it has lanes, each a batch of its own. A batch takes slices of all
-waiting requests of one shape, shapes in turn. Whoever has the fewest slices left comes first, so a
-single image rides in the next batch beside a volume of 600 slices and never behind it, and volumes
-end one after the other: were they to share evenly they would end together, and the model would wait
-while the next ones are decoded together. Every fourth batch is shared evenly all the same, so that
-nobody waits for an endless row of shorter ones. Batch sizes are powers of two up to a lane's share,
-so that a device sees few shapes and no padding.
+waiting requests of one shape, shapes in turn. Urgent ones come first, and of equally urgent ones
+whoever has the fewest slices left: a single image rides in the next batch beside a volume of 600
+slices and never behind it, and volumes end one after the other. Were they to share evenly they
+would end together, and the model would wait while the next ones are decoded together. Every fourth
+batch is shared evenly all the same, so that nobody waits for an endless row of shorter ones. Batch
+sizes are powers of two up to a lane's share, so that a device sees few shapes and no padding.
 
 Every request is answered, whatever happens: by its labels, by the error of its own slices, by the
 reason it was stopped for, or by `ShuttingDown`.
@@ -213,7 +213,8 @@ class Batcher:
             request.met += 1
         is_even = max(request.met for request in alike) % EVEN_EVERY == 0
         left = [request.left for request in alike]
-        counts = _shares(left, size) if is_even else _filled(left, size)
+        turns = [(request.work.priority, request.left) for request in alike]
+        counts = _shares(left, size) if is_even else _filled(left, size, turns)
         parts = []
         for request, count in sorted(zip(alike, counts, strict=True), key=lambda pair: pair[1] > 0):
             # Behind other shapes, and whoever had a turn behind those who had none.
@@ -269,10 +270,10 @@ def _sizes(largest: int) -> tuple[int, ...]:
     return (*powers, largest)
 
 
-def _filled(left: Sequence[int], size: int) -> list[int]:
-    """`size` slices of requests that have these many left, all of the fewest first."""
+def _filled(left: Sequence[int], size: int, turns: Sequence[tuple[int, int]]) -> list[int]:
+    """`size` slices of requests that have these many left, all of the lowest turn first."""
     counts = [0] * len(left)
-    for index in sorted(range(len(left)), key=left.__getitem__):
+    for index in sorted(range(len(left)), key=turns.__getitem__):
         counts[index] = min(left[index], size)
         size -= counts[index]
     return counts

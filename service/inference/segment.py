@@ -67,6 +67,7 @@ def label(
     model: Segmenter,
     stop: StopSignal | None = None,
     progress: Progress | None = None,
+    priority: int = 1,
 ) -> Labelled:
     """What the model says of each slice, on the canonical grid, before any rule.
 
@@ -94,6 +95,7 @@ def label(
         write=write,
         stop=stop or StopSignal(),
         progress=progress,
+        priority=priority,
     )
     model.label(work)
     return labelled

@@ -51,6 +51,16 @@ class Threads:
         return cls(lanes, pool=threads - lanes + 1)
 
 
+@dataclass(frozen=True)
+class Description:
+    """A model that runs elsewhere: the provider and the device are those of other processes."""
+
+    contract: ModelContract
+    sha256: str
+    provider: str = "none"
+    device: str = "none"
+
+
 class ModelSession:
     """A loaded model on one device; at most `lanes` runs at once, which use all of it."""
 
@@ -86,6 +96,16 @@ class ModelSession:
         opened._self_test()
         return opened
 
+    @staticmethod
+    def describe(path: Path) -> "Description":
+        """What the model says of itself, for a process that does not run it.
+
+        Raises `InvalidModel` for a file that is missing, damaged, or without a valid contract.
+        """
+        data, providers = _read(path, [CPU_PROVIDER])
+        contract = _contract(_create(data, providers, threads=1))
+        return Description(contract, hashlib.sha256(data).hexdigest())
+
     @property
     def provider(self) -> str:
         """The execution provider that the live session really has, e.g. CPUExecutionProvider."""
@@ -102,7 +122,12 @@ class ModelSession:
     def run(self, hu: NDArray[np.int16]) -> Labelled:
         """Label int16 Hounsfield units [slices, rows, columns, context]."""
         with self._free:
-            labels, probability = self._session.run(OUTPUT_NAMES, {INPUT_NAME: hu})
+            try:
+                labels, probability = self._session.run(OUTPUT_NAMES, {INPUT_NAME: hu})
+            except Exception as error:  # ONNX Runtime raises classes of its own, all plain
+                if "bad_alloc" in str(error) or "Failed to allocate" in str(error):
+                    raise MemoryError from error
+                raise
         return Labelled(labels, probability)
 
     def _self_test(self) -> None:

@@ -53,3 +53,5 @@ class Work:
     write: Callable[[slice, Labelled], None]
     stop: StopSignal = field(default_factory=StopSignal)
     progress: Progress | None = None
+    priority: int = 1
+    """Lower ones come first."""

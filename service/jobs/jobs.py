@@ -1,93 +1,86 @@
-"""The durable workflow around the pipeline: accept, run, watch, cancel, delete.
+"""Durable segmentations as the API sees them: accept, watch, read, cancel, delete.
 
-A job is a DBOS workflow of three steps (label, publish, conclude); where a PACS is part of it, it
-begins with fetch or goes on with deliver. What a step leaves is in the store; DBOS keeps which
-steps are done, never a volume. A step that is cut off runs again and writes the same bytes over
-what it left, and a PACS that gets an object again knows it by its UID. The store's `outcome.json`,
-written once, says how a job ended. A full disk makes a job wait and never fail.
+    request -> registry (a row) + store (the input) -> a worker, here or elsewhere -> result
+
+What was accepted is finished whatever happens to the processes meanwhile. Each part has a file of
+its own: the registry of all jobs, the engine that runs steps, the worker that takes jobs, the bus
+between processes, the housekeeping by the clock.
 """
 
 import hashlib
+import os
 import re
-import sqlite3
-import threading
+import socket
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import structlog
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from pydantic import TypeAdapter
-from sqlalchemy.exc import OperationalError
 
-from service.admission import SMALL_BYTES, SMALL_VOXELS, Admission
+from service.admission import SMALL_BYTES, SMALL_PLACES, SMALL_VOXELS, Admission
 from service.decode.readable import Readable
 from service.errors import (
     Busy,
-    Cancelled,
     IdempotencyConflict,
-    InternalError,
     NoDicomSource,
     NoResult,
     NotFound,
-    ServiceError,
-    ShuttingDown,
     StorageFull,
 )
 from service.inference.segment import Segmenter
+from service.inference.work import Loaded
+from service.jobs.bus import Bus, Listening, Message, open_bus
+from service.jobs.endings import cancelled, conclude, tidy
+from service.jobs.engine import Engine
+from service.jobs.housekeeping import Housekeeping
 from service.jobs.kept import RESULT, Kept
-from service.jobs.live import DONE, LiveJob, LiveJobs
+from service.jobs.live import QUEUED
 from service.jobs.records import (
-    DELIVERY,
-    FETCHED,
     INPUT,
-    LABELS,
-    OUTCOME,
-    REQUEST,
+    PRIORITIES,
     Delivered,
     DeliveryOrder,
     JobError,
     JobRequest,
+    JobRow,
+    Lane,
     Outcome,
+    Progress,
     SeriesAtOrigin,
     Status,
-    attempt,
+    Urgency,
     key,
     now,
 )
-from service.jobs.steps import Interrupted, Task, persist, recorded
+from service.jobs.registry import Registry
+from service.jobs.steps import Fresh
+from service.jobs.worker import Worker
 from service.metrics import Metrics
 from service.pacs.nodes import Pacs
-from service.pipeline import Options, Run, rounded
+from service.pipeline import Options, check_files
 from service.settings import Settings
 from service.spool import Spool
-from service.stopping import StopSignal
 from service.store import Store
-
-WORKFLOW = "segmentation"
-
-FORMAT = "2"
-"""Of what is written down of a job; a service goes on with unfinished jobs of its own format."""
-
-MAX_ATTEMPTS = 5
-"""Times that a job gets its turn: one that ends its process as often is given up.
-
-The engine's own count has every job that was unfinished when the process ended, also those that had
-not begun; so it is no more than a backstop.
-"""
-
-ENGINE_ATTEMPTS = 1000
 
 MAX_DELIVERING = 1000
 """Results that wait for a PACS: each holds a thread, no volume, and no place of `max_jobs`."""
 
 STOP_S = 60
-"""How long to wait for a running job to notice that it was stopped."""
+"""How long to wait for a running job to notice that it was stopped, in this process."""
 
-_WAITING = ("PENDING", "ENQUEUED", "DELAYED")
-"""The engine's words for a workflow that has not ended."""
+STOP_ELSEWHERE_S = 5
+"""The same in another, which deletes by itself what it writes later."""
+
+RECEIVE_S = 30
+"""How long a repeated request waits for the first one, which is still arriving."""
+
+STATUSES: tuple[Status, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
+
+_POLL_S = 0.05
 
 _ID = re.compile("[0-9a-f]{32}")
 
@@ -96,68 +89,97 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it stands now; `stage` and `fraction` say how far it is."""
+    """A job as it stands now."""
 
+    row: JobRow
     request: JobRequest
     status: Status
-    stage: str
-    fraction: float
+    progress: Progress
     outcome: Outcome | None
+
+    @property
+    def delivered(self) -> Delivered | None:
+        """What became of the objects that were sent, None where none were, or not yet."""
+        sent = self.row.delivered
+        return None if sent is None else Delivered.model_validate_json(sent)
+
+    @property
+    def deadline_at(self) -> datetime | None:
+        return None if self.row.deadline_ms is None else _moment(self.row.deadline_ms)
 
 
 class Jobs:
-    """The durable segmentations of this process. Methods block; none belongs on the event loop."""
+    """The durable segmentations of a service. Methods block; none belongs on the event loop."""
 
     def __init__(
         self,
         settings: Settings,
         store: Store,
-        model: Segmenter,
+        model: Loaded,
+        segmenter: Segmenter | None,
         admission: Admission,
         metrics: Metrics,
         pacs: Pacs,
     ) -> None:
-        """Open the workflow engine, and go on with every job that was not finished."""
-        self._settings, self._store = settings, store
-        self._model, self._admission = model, admission
+        """Open what all processes share; with a `segmenter` this process works on jobs, too.
+
+        Raises `Unavailable` where the database cannot be reached.
+        """
+        self._settings, self._store, self._model = settings, store, model
         self._metrics, self._pacs = metrics, pacs
-        self._live = LiveJobs()
-        self._claiming = threading.Lock()
-        DBOS(config=_engine_config(settings))
+        self._registry = Registry(settings.registry_url)
+        self._bus: Bus = open_bus(settings.registry_url)
+        self._fresh = Fresh(2 * SMALL_PLACES if segmenter else 0)
+        executor = _executor()
+        self._worker: Worker | None = None
+        if segmenter is not None:
+            self._worker = Worker(
+                executor, settings, self._registry, store, self._bus, segmenter, admission,
+                metrics, pacs, self._fresh,
+            )  # fmt: skip
+        self._engine = Engine(settings.engine_url, executor, self._work)
+        self._executor = executor
+        self._housekeeping = Housekeeping(
+            executor, settings, self._registry, store, self._bus, self._engine, metrics,
+            self._worker,
+        )  # fmt: skip
+        self._housekeeping.begin()
+        if self._worker is not None:
+            self._worker.begin(self._engine)
 
-        @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=ENGINE_ATTEMPTS)
-        def work(job_id: str) -> None:
-            self._work(job_id)
+    def stop_claiming(self) -> None:
+        """The service is to end: take no further job. Does not block."""
+        if self._worker is not None:
+            self._worker.stop_claiming()
 
-        self._workflow = work
-        DBOS.launch()
-        self._drop_unstarted()
-
-    def close(self) -> None:
-        """Stop what runs, to go on at the next start."""
-        for job in self._live.all():
-            job.stop.stop(ShuttingDown("The service ended before the work was done."))
-        for job in self._live.all():
-            job.ended.wait(STOP_S)
-        DBOS.destroy(destroy_registry=True)
+    def close(self, grace_s: float = 0.0) -> None:
+        """Finish for so long what runs; the rest waits for another process, or the next start."""
+        if self._worker is not None:
+            self._worker.drain(grace_s)
+        self._housekeeping.close()
+        self._engine.close()
+        self._bus.close()
+        self._registry.close()
 
     @property
-    def unfinished(self) -> int:
-        """Jobs that are queued or run in this process."""
-        return len(self._live)
+    def in_work(self) -> int:
+        """Jobs that this process works on."""
+        return 0 if self._worker is None else len(self._worker.live)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many unfinished jobs there are in all processes, by status and lane."""
+        return self._registry.counts()
+
+    # Accepting
 
     def check_room(self, idempotency_key: str | None = None) -> None:
         """Raise `Busy` or `StorageFull` where no job can be taken, before anything is read.
 
         A repeat of an earlier request needs no room.
         """
-        if idempotency_key is not None and self._request(_job_id(idempotency_key)) is not None:
+        if idempotency_key is not None and self._registry.get(_job_id(idempotency_key)):
             return
-        delivering = self._live.delivering
-        if len(self._live) - delivering >= self._settings.max_jobs:
-            raise Busy(f"Expected at most {self._settings.max_jobs} unfinished jobs, found more.")
-        if delivering >= MAX_DELIVERING:
-            raise Busy(f"Expected at most {MAX_DELIVERING} results to be delivered, found more.")
+        self._registry.check_room(*self._bounds)
         self._store.check_space()
 
     def accept(
@@ -166,24 +188,26 @@ class Jobs:
         options: Options,
         idempotency_key: str | None,
         delivery: DeliveryOrder | None = None,
+        urgency: Urgency | None = None,
     ) -> str:
         """Write a job down and start it; returns its id, which is the first one's for a repeat.
 
         Raises `BadRequest` for what fails the checks of container, limits, headers and geometry,
         `UnknownNode`, `NoDicomSource` for other data whose objects are to be delivered,
-        `IdempotencyConflict`, `Busy` and `StorageFull`; then there is no job.
+        `IdempotencyConflict`, `Busy`, `Unavailable` and `StorageFull`; then there is no job.
         """
-        asked = _Asked(options, delivery)
-        request = asked.request(idempotency_key, spool)
+        request = _Asked(options, delivery, urgency or Urgency()).request(idempotency_key, spool)
         if self._is_repeat(request):
             return request.id
         self._check_order(delivery)
         self._store.check_space(spool.total_bytes)
-        readable = Run(options, self._model).inspect(spool.files(), self._settings)
+        readable = check_files(spool.files(), options, self._model, self._settings)
         if delivery is not None and readable.format != "dicom":
             raise NoDicomSource(f"Expected DICOM to be delivered, found {readable.format}.")
-        small = spool.total_bytes <= SMALL_BYTES and readable.voxels <= SMALL_VOXELS
-        return self._begin(request, spool, readable if small else None)
+        is_small = spool.total_bytes <= SMALL_BYTES and readable.voxels <= SMALL_VOXELS
+        if not is_small:  # it is read again, not to wait in memory
+            return self._begin(request, "large", spool, None)
+        return self._begin(request, "small", spool, readable)
 
     def accept_series(
         self,
@@ -191,306 +215,204 @@ class Jobs:
         options: Options,
         idempotency_key: str | None,
         delivery: DeliveryOrder | None,
+        urgency: Urgency | None = None,
     ) -> str:
         """The same for a series that is fetched from a PACS. Raises `UnknownNode`, `Busy` ..."""
-        request = _Asked(options, delivery, origin).request(idempotency_key)
+        asked = _Asked(options, delivery, urgency or Urgency(), origin)
+        request = asked.request(idempotency_key)
         if self._is_repeat(request):
             return request.id
         self._pacs.origin(origin.node)
         self._check_order(delivery)
-        return self._begin(request, None, None)
+        return self._begin(request, "fetch", None, None)
 
-    def _check_order(self, delivery: DeliveryOrder | None) -> None:
-        if delivery is not None:
-            self._pacs.node(delivery.node)
-
-    def _begin(self, request: JobRequest, spool: Spool | None, readable: Readable | None) -> str:
-        """Start a job, unless one with its id came at the same moment."""
-        while (live := self._claim(request)) is None:
-            if self._is_repeat(request):
-                return request.id
-        live.readable = readable  # a large one is read again, not to wait in memory
-        self._start(request.id, spool)
-        live.accepted.set()
-        return request.id
+    # Reading
 
     def get(self, job_id: str) -> Job:
         """A job as it stands. Raises `NotFound`."""
-        request = self._request(job_id)
-        if request is None:
-            raise _unknown()
-        live = self._live.get(job_id)  # before the outcome, which is there once it is gone
-        outcome = self._outcome(job_id)
-        if outcome is not None:
-            return Job(request, outcome.status, DONE, 1.0, outcome)
-        if live is None:
-            return self._not_live(request)
-        status: Status = "queued" if live.stage == "queued" else "running"
-        return Job(request, status, live.stage, live.fraction, None)
+        row = self._row(job_id)
+        if row is None or row.status == "receiving":
+            raise NotFound("Expected the id of a segmentation, found another.")
+        return self._job(row)
 
-    def list(self, limit: int, offset: int) -> tuple[list[Job], bool]:
-        """So many jobs, the newest first, and whether more follow."""
-        found = DBOS.list_workflows(
-            name=WORKFLOW,
-            limit=limit + 1,
-            offset=offset,
-            sort_desc=True,
-            load_input=False,
-            load_output=False,
-        )
-        jobs = []
-        for workflow in found[:limit]:
-            with suppress(NotFound):  # deleted since it was listed
-                jobs.append(self.get(workflow.workflow_id))
-        return jobs, len(found) > limit
+    def list(
+        self, limit: int, offset: int, statuses: Sequence[Status] = ()
+    ) -> tuple[list[Job], bool]:
+        """So many jobs of these statuses (all, if none), the newest first; and whether more follow.
 
-    def delivered(self, job_id: str) -> Delivered | None:
-        """What became of the objects that were sent, None where none were, or not yet."""
-        data = self._store.get(key(job_id, DELIVERY))
-        return None if data is None else Delivered.model_validate_json(data)
+        One that another job's turn comes before may be listed as running a moment early.
+        """
+        rows = self._registry.newest(statuses or STATUSES, limit + 1, offset)
+        return [self._job(row) for row in rows[:limit]], len(rows) > limit
 
-    def result(self, job_id: str) -> bytes | None:
+    def result(self, job: Job) -> bytes | None:
         """The JSON of a result without its contours, None where there is no result."""
-        return self._store.get(key(job_id, RESULT))
+        folder = job.row.result_folder
+        if job.status != "succeeded" or folder is None:
+            return None
+        return self._store.get(key(folder, RESULT))
+
+    def expires_at(self, job: Job) -> datetime | None:
+        """When all that is kept of a job is deleted, None where that is not known yet."""
+        if job.outcome is None or not self._settings.retention_h:
+            return None
+        return job.outcome.finished_at + timedelta(hours=self._settings.retention_h)
 
     def part(self, job_id: str, name: str) -> bytes | None:
         """One of the files of a result, None where the result has no such file.
 
         Raises `NotFound` for a job that there is not, `NoResult` for one without a result.
         """
-        self._check_succeeded(job_id)
-        return self._store.get(key(job_id, name))
+        return self._store.get(key(self._result_folder(job_id), name))
 
     def kept(self, job_id: str) -> Kept:
         """What is drawn from a result on demand. Raises as `part` does."""
-        self._check_succeeded(job_id)
-        return Kept(self._store, job_id)
+        return Kept(self._store, self._result_folder(job_id))
 
-    def listening(self, job_id: str, callback: Callable[[], None]) -> AbstractContextManager[None]:
-        """Call back when the job ends, at once where this process does not work on it."""
-        return self._live.listening(job_id, callback)
+    def has_ended(self, job_id: str) -> bool:
+        """Whether nothing more will happen to a job; so it is where there is none."""
+        row = self._row(job_id)
+        return row is None or row.finished_ms is not None
+
+    def listening(self, job_id: str, callback: Callable[[], None]) -> Listening:
+        """Call back, from any thread, when the job ends while the block runs.
+
+        That it ended before, or while the connection to the database was lost, is not told: look.
+        """
+
+        def hear(message: Message) -> None:
+            if message.word == "ended" and message.job_id == job_id:
+                callback()
+
+        return self._bus.listening(hear)
+
+    # Ending
 
     def cancel(self, job_id: str) -> Job:
         """Stop a job that is not finished; another stays as it is. Raises `NotFound`."""
-        if self.get(job_id).outcome is None:
-            cancelled = JobError.of(_cancelled())
-            self._when_idle(job_id, lambda: self._conclude(job_id, cancelled))
+        job = self.get(job_id)
+        if job.outcome is None:
+            self._stop(job.row)
         return self.get(job_id)
 
     def delete(self, job_id: str) -> None:
-        """Stop a job and delete all that is kept of it. Raises `NotFound`.
+        """Stop a job and delete all that is kept of it. Raises `NotFound`, and `Busy` where the
+        work on it does not stop.
 
-        It writes nothing before it has deleted, since it may be wanted to make room.
+        The row goes last: what is cut off can be repeated.
         """
-        self.get(job_id)
-        self._when_idle(job_id, lambda: self._remove(job_id))
+        job = self.get(job_id)
+        if job.outcome is None:
+            with suppress(StorageFull):  # it may be deleted to make room
+                self._stop(job.row)
+        self._await_idle(job.row)
+        self._store.delete_all(job.row.folder)
+        self._engine.forget(job_id)
+        self._registry.remove(job_id, job.row.folder)
         _log.info("job deleted", job_id=job_id)
 
-    def _not_live(self, request: JobRequest) -> Job:
-        """A job without an outcome that this process does not work on: one that waits, or is lost.
-
-        Lost is one that the engine gave up, for instance because the disk was full at its end.
-        """
-        with self._claiming:
-            if self._request(request.id) is None:  # deleted meanwhile
-                raise _unknown()
-            workflow = DBOS.get_workflow_status(request.id)
-            if workflow is None or workflow.status in _WAITING:
-                return Job(request, "queued", "queued", 0.0, None)
-            given_up = InternalError("The segmentation was given up.")
-            self._conclude(request.id, JobError.of(given_up))
-            outcome = self._outcome(request.id)
-        status: Status = "failed" if outcome is None else outcome.status
-        return Job(request, status, DONE, 1.0, outcome)
-
-    def _check_succeeded(self, job_id: str) -> None:
-        job = self.get(job_id)
-        if job.status != "succeeded":
-            raise NoResult(f"Expected a segmentation that has succeeded, found it {job.status}.")
-
-    def _claim(self, request: JobRequest) -> LiveJob | None:
-        """Take a request's id, None where it is taken. Raises `Busy` and `StorageFull`."""
-        with self._claiming:
-            self.check_room()
-            written = request.model_dump_json().encode()
-            if not self._store.create(key(request.id, REQUEST), written):
-                return None
-            return self._live.begin(request.id)
-
-    def _is_repeat(self, request: JobRequest) -> bool:
-        """Whether an earlier request with the same Idempotency-Key is accepted, or about to be.
-
-        Waits until that is decided. Raises `IdempotencyConflict` where it asked for something else.
-        """
-        first = self._request(request.id)
-        if first is None:
-            return False
-        if first.input_sha256 != request.input_sha256:
-            raise IdempotencyConflict(
-                "Expected the body and parameters that came with this key first."
-            )
-        live = self._live.get(request.id)
-        if live is not None:
-            live.accepted.wait()
-        return self._request(request.id) is not None
-
-    def _remove(self, job_id: str) -> None:
-        """Delete all that is kept of a job; the request last: what is cut off can be repeated."""
-        request = key(job_id, REQUEST)
-        self._store.delete_all(job_id, but=request)
-        try:
-            DBOS.delete_workflow(job_id)
-        except OperationalError as error:  # SQLite's word for a full disk
-            raise StorageFull("Expected room to note that the job is deleted.") from error
-        self._store.delete(request)
-
-    def _start(self, job_id: str, spool: Spool | None) -> None:
-        try:
-            if spool is not None:
-                self._store.put(key(job_id, INPUT), spool.chunks())
-            with SetWorkflowID(job_id):
-                DBOS.start_workflow(self._workflow, job_id)
-        except BaseException as error:
-            with suppress(Exception):  # most often it was not written
-                DBOS.delete_workflow(job_id)
-            self._store.delete_all(job_id)
-            self._live.end(job_id)
-            if isinstance(error, OperationalError):  # SQLite's word for a full disk
-                raise StorageFull("Expected room for the job, found none.") from error
-            raise
-        _log.info("job accepted", job_id=job_id)
-
-    def _when_idle(self, job_id: str, act: Callable[[], None]) -> None:
-        """Stop the work on a job, and act while nobody can begin with it or take its id anew.
-
-        Raises `Busy` where the work does not stop in time.
-        """
-        while True:
-            with self._claiming:
-                live = self._live.get(job_id)
-                if live is None:
-                    return act()
-            live.stop.stop(_cancelled())
-            if not live.ended.wait(STOP_S):
-                raise Busy("Expected the job to stop, found it still at work.")
-
-    def _drop_unstarted(self) -> None:
-        """Delete what a process left that was killed before it had accepted a job."""
-        known = {
-            workflow.workflow_id
-            for workflow in DBOS.list_workflows(name=WORKFLOW, load_input=False, load_output=False)
-        }
-        for job_id in self._store.prefixes():
-            if job_id not in known:
-                self._store.delete_all(job_id)
-
-    def _request(self, job_id: str) -> JobRequest | None:
-        if not _ID.fullmatch(job_id):  # it becomes a part of a key
-            return None
-        data = self._store.get(key(job_id, REQUEST))
-        return None if data is None else JobRequest.model_validate_json(data)
-
-    def _outcome(self, job_id: str) -> Outcome | None:
-        data = self._store.get(key(job_id, OUTCOME))
-        return None if data is None else Outcome.model_validate_json(data)
+    # Plumbing
 
     def _work(self, job_id: str) -> None:
-        """The workflow: also what a restarted process begins with."""
-        with self._claiming:
-            live = self._live.begin(job_id)
-        live.accepted.set()
-        try:
-            request = self._request(job_id)
-            if request is not None and self._outcome(job_id) is None:
-                self._perform(request, live)
-            self._forget_attempts(job_id)
-            for name in (LABELS, INPUT, FETCHED):
-                self._store.delete(key(job_id, name))
-        finally:
-            self._live.end(job_id)
+        if self._worker is not None:
+            self._worker.work(job_id)
 
-    def _perform(self, request: JobRequest, live: LiveJob) -> None:
-        run = Run(request.options, self._model, live.stop, live.advance, live.enter)
-        task = Task(request, run, self._store, self._settings, self._pacs, live)
-        try:
-            error = None if request.origin is None else task.step("fetch", task.fetch)
-            error = error or self._segment(request.id, task, live.stop)
-            if error is None and request.delivery is not None:
-                self._forget_attempts(request.id)  # they count what may end the process
-                error = task.step("deliver", task.deliver)
-        except ShuttingDown as reason:
-            raise Interrupted from reason
-        except ServiceError as reason:
-            error = JobError.of(reason)
-        ended = error
+    @property
+    def _bounds(self) -> tuple[int, int, int]:
+        return self._settings.max_jobs, self._settings.max_jobs_bytes, MAX_DELIVERING
 
-        def conclude() -> None:
-            live.enter(DONE)  # first: whoever sees the end may send the next job
+    def _check_order(self, delivery: DeliveryOrder | None) -> None:
+        if delivery is not None:
+            self._pacs.node(delivery.node)
+
+    def _begin(
+        self, request: JobRequest, lane: Lane, spool: Spool | None, readable: Readable | None
+    ) -> str:
+        """Write a job down, unless one with its id came at the same moment."""
+        size = 0 if spool is None else spool.total_bytes
+        row = _new_row(request, lane, size, self._executor)
+        with self._housekeeping.receiving(request.id):
+            while not self._registry.add(row, *self._bounds):
+                if self._is_repeat(request):
+                    return request.id
             try:
-                persist(lambda: self._conclude(request.id, ended, run.timings_s), live.stop)
-            except ServiceError as reason:  # stopped while there is no room to say so
-                raise Interrupted from reason
+                if spool is not None:
+                    self._store.put(key(row.folder, INPUT), spool.chunks())
+                if readable is not None:
+                    self._fresh.put(request.id, readable)
+                self._registry.confirm(request.id)
+            except BaseException:
+                self._fresh.take(request.id)
+                with suppress(Exception):  # else housekeeping finds it
+                    self._store.delete_all(row.folder)
+                    self._registry.remove(row.id, row.folder)
+                raise
+        self._bus.send(Message("waits", request.id))
+        _log.info("job accepted", job_id=request.id)
+        return request.id
 
-        recorded("conclude", conclude)
+    def _is_repeat(self, request: JobRequest) -> bool:
+        """Whether an earlier request with the same Idempotency-Key is accepted.
 
-    def _segment(self, job_id: str, task: Task, stop: StopSignal) -> JobError | None:
-        """The steps that hold a volume in memory, which take turns."""
-        turns = self._admission.turn(task.input_bytes, stop)
-        with turns as turn, self._counted(job_id, stop):
-            error = task.step("label", lambda: task.label(turn))
-            return error or task.step("publish", task.publish)
-
-    def _forget_attempts(self, job_id: str) -> None:
-        for name in map(attempt, range(1, MAX_ATTEMPTS + 1)):
-            self._store.delete(key(job_id, name))
-
-    @contextmanager
-    def _counted(self, job_id: str, stop: StopSignal) -> Iterator[None]:
-        """Count a start of the job, unless the service ends it in good order.
-
-        Raises `InternalError` where the job has begun too often.
+        Waits until that is decided. Raises `IdempotencyConflict` where it asked for something else,
+        and `Busy` where the first one is still arriving.
         """
-        keys = [key(job_id, attempt(number)) for number in range(1, MAX_ATTEMPTS + 1)]
-        counted = persist(
-            lambda: next((name for name in keys if self._store.create(name, b"")), None), stop
-        )
-        if counted is None:
-            raise InternalError(f"The service ended {MAX_ATTEMPTS} times while it worked on this.")
+        deadline = time.monotonic() + RECEIVE_S
+        while (row := self._registry.get(request.id)) is not None:
+            if row.asked.input_sha256 != request.input_sha256:
+                raise IdempotencyConflict(
+                    "Expected the body and parameters that came with this key first."
+                )
+            if row.status != "receiving":
+                return True
+            if time.monotonic() >= deadline:
+                raise Busy("Expected the first request with this key to be taken in, found not.")
+            time.sleep(_POLL_S)
+        return False
+
+    def _stop(self, row: JobRow) -> None:
+        """End a job as cancelled, whoever works on it; that it was, counts from now on."""
         try:
-            yield
-        except Interrupted:
-            self._store.delete(counted)
-            raise
+            conclude(self._registry, self._metrics, row, JobError.of(cancelled()))
+        finally:
+            self._bus.send(Message("stop", row.id), Message("ended", row.id))
+        found = self._row(row.id)
+        if found is not None and found.executor is None:  # nobody did
+            tidy(self._registry, self._store, found)
 
-    def _conclude(
-        self, job_id: str, error: JobError | None, timings_s: Mapping[str, float] | None = None
-    ) -> None:
-        """Write down how a job ended, unless that was done before."""
-        status = "succeeded" if error is None else "failed"
-        if error is not None and error.code == Cancelled.code:
-            status = "cancelled"
-        outcome = Outcome.model_validate(
-            {"status": status, "finished_at": now(), "timings_s": timings_s or {}, "error": error}
-        )
-        if not self._store.create(key(job_id, OUTCOME), outcome.model_dump_json().encode()):
+    def _await_idle(self, row: JobRow) -> None:
+        """Until nobody works on a job that has ended."""
+        live = None if self._worker is None else self._worker.live.get(row.id)
+        if live is not None:
+            if not live.ended.wait(STOP_S):
+                raise Busy("Expected the job to stop, found it still at work.")
             return
-        self._metrics.jobs.labels(status=status).inc()
-        self._metrics.observe_stages(outcome.timings_s)
-        _log.info(
-            "job ended",
-            job_id=job_id,
-            status=status,
-            code=error and error.code,
-            stages=rounded(outcome.timings_s),
-        )
+        deadline = time.monotonic() + STOP_ELSEWHERE_S
+        while time.monotonic() < deadline:
+            found = self._row(row.id)
+            if found is None or found.executor is None:
+                return
+            time.sleep(_POLL_S)
 
+    def _row(self, job_id: str) -> JobRow | None:
+        return self._registry.get(job_id) if _ID.fullmatch(job_id) else None
 
-def _unknown() -> NotFound:
-    return NotFound("Expected the id of a segmentation, found another.")
+    def _job(self, row: JobRow) -> Job:
+        live = None if self._worker is None else self._worker.live.get(row.id)
+        progress = row.progress
+        if row.finished_ms is None and live is not None and live.row.folder == row.folder:
+            progress = live.progress
+        status: Status = "queued" if row.status == "receiving" else row.status
+        if status == "running" and progress.stage == QUEUED:  # taken, but it waits for its turn
+            status = "queued"
+        return Job(row, row.asked, status, progress, row.ended)
 
-
-def _cancelled() -> Cancelled:
-    return Cancelled("The segmentation was cancelled by request.")
+    def _result_folder(self, job_id: str) -> str:
+        job = self.get(job_id)
+        folder = job.row.result_folder
+        if job.status != "succeeded" or folder is None:
+            raise NoResult(f"Expected a segmentation that has succeeded, found it {job.status}.")
+        return folder
 
 
 @dataclass(frozen=True)
@@ -499,6 +421,7 @@ class _Asked:
 
     options: Options
     delivery: DeliveryOrder | None
+    urgency: Urgency
     origin: SeriesAtOrigin | None = None
 
     def request(self, idempotency_key: str | None, spool: Spool | None = None) -> JobRequest:
@@ -511,6 +434,7 @@ class _Asked:
             options=self.options,
             file_bytes=() if spool is None else spool.sizes,
             input_sha256=hashlib.sha256(files + _ASKED.dump_json(self)).hexdigest(),
+            urgency=self.urgency,
             origin=self.origin,
             delivery=self.delivery,
         )
@@ -523,29 +447,27 @@ def _job_id(idempotency_key: str) -> str:
     return hashlib.sha256(b"idempotency " + idempotency_key.encode()).hexdigest()[:32]
 
 
-class _Connection(sqlite3.Connection):
-    """The engine's database, whose commits wait for no disk: 0.01 ms each instead of 0.7 and more.
+def _new_row(request: JobRequest, lane: Lane, size_bytes: int, executor: str) -> JobRow:
+    created_ms = round(request.created_at.timestamp() * 1000)
+    deadline_s = request.urgency.deadline_s
+    return JobRow(
+        id=request.id,
+        folder=f"{request.id}-{uuid.uuid4().hex[:8]}",
+        created_ms=created_ms,
+        priority=PRIORITIES[request.urgency.priority],
+        lane=lane,
+        input_bytes=size_bytes,
+        deadline_ms=None if deadline_s is None else created_ms + int(deadline_s * 1000),
+        request=request.model_dump_json(),
+        status="receiving",
+        executor=executor,
+    )
 
-    Like the store it is safe against a killed process; a power cut may undo its last commits.
-    """
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401  # as SQLite has them
-        super().__init__(*arguments, **named)
-        self.execute("PRAGMA journal_mode=WAL")
-        self.execute("PRAGMA synchronous=NORMAL")
+def _executor() -> str:
+    """The name of this process among all that share a database: new with each start."""
+    return f"{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
-def _engine_config(settings: Settings) -> DBOSConfig:
-    return {
-        "name": "liver-tumor-segmentation",
-        "system_database_url": f"sqlite:///{settings.jobs_database.resolve()}",
-        "db_engine_kwargs": {"connect_args": {"factory": _Connection}},
-        "serializer": DBOSPortableJSONSerializer(),  # the default one stores pickles
-        "application_version": FORMAT,
-        "executor_id": "local",
-        "use_listen_notify": False,
-        # Nothing here listens for notifications; this is how long the engine takes to end.
-        "notification_listener_polling_interval_sec": 0.25,
-        "log_level": "CRITICAL",
-        "console_log_level": "CRITICAL",
-    }
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,6 +1,7 @@
 """What is kept of a result: files as they are sent, and arrays of which more is made on demand."""
 
 import dataclasses
+import hashlib
 import io
 import zipfile
 import zlib
@@ -19,7 +20,7 @@ from service.encode.secondary_capture import overlays_dcm
 from service.errors import NoDicomSource, NotFound
 from service.findings import lesion_ids
 from service.inference.segment import Segmentation
-from service.inference.work import Labelled
+from service.inference.work import Labelled, Loaded
 from service.jobs.records import key
 from service.jobs.scene import Headers, Scene
 from service.pacs.delivery import Instance
@@ -39,7 +40,7 @@ _LABELS = "labels.uint8"
 
 def keep(
     store: Store,
-    job_id: str,
+    folder: str,
     result: Result,
     made_at: datetime,
     objects: Collection[ObjectName] = (),
@@ -50,27 +51,27 @@ def keep(
     """
     timeless = dataclasses.replace(result, timings_s={})  # the job's outcome holds its timings
     for name, content in documents(timeless, made_at):
-        store.put(key(job_id, name), content)
+        store.put(key(folder, name), content)
     for rare in objects:
         if rare not in USUAL:
             for name, content in dicom_object(result, rare, made_at):
-                store.put(key(job_id, name), content)
+                store.put(key(folder, name), content)
     segmentation = result.segmentation
-    store.put(key(job_id, _IMAGE), _bytes(segmentation.scan.volume.array))
-    store.put(key(job_id, _LABELS), _bytes(segmentation.labels.array))
+    store.put(key(folder, _IMAGE), _bytes(segmentation.scan.volume.array))
+    store.put(key(folder, _LABELS), _bytes(segmentation.labels.array))
     headers = Headers.of(segmentation.scan, result.fingerprint)
     if headers is not None:
-        store.put(key(job_id, _HEADERS), headers.model_dump_json().encode())
-    store.put(key(job_id, _SCENE), Scene.of(result, made_at).model_dump_json().encode())
+        store.put(key(folder, _HEADERS), headers.model_dump_json().encode())
+    store.put(key(folder, _SCENE), Scene.of(result, made_at).model_dump_json().encode())
 
 
 def kept_instances(
-    store: Store, job_id: str, objects: Collection[ObjectName]
+    store: Store, folder: str, objects: Collection[ObjectName]
 ) -> tuple[Instance, ...]:
     """The DICOM instances of these objects, read from the store as they are sent."""
     instances = []
     for name in objects:
-        start = key(job_id, FILES[name])
+        start = key(folder, FILES[name])
         for found in store.keys(start) if name == "overlays" else [start]:
             instances.append(_instance(store, name, found))
     return tuple(instances)
@@ -94,12 +95,12 @@ def _instance(store: Store, name: ObjectName, found: str) -> Instance:
 
 
 class Kept:
-    """The pictures, volumes and rarer objects of one finished job, made from what was kept."""
+    """The pictures, volumes and rarer objects of one result, made from what was kept."""
 
-    def __init__(self, store: Store, job_id: str) -> None:
-        """Raises `NotFound` where nothing is kept under this id."""
-        self._store, self._id = store, job_id
-        scene = store.get(key(job_id, _SCENE))
+    def __init__(self, store: Store, folder: str) -> None:
+        """Raises `NotFound` where nothing is kept in this folder."""
+        self._store, self._folder = store, folder
+        scene = store.get(key(folder, _SCENE))
         if scene is None:
             raise NotFound("Expected a segmentation with a result, found none.")
         self._scene = Scene.model_validate_json(scene)
@@ -166,7 +167,7 @@ class Kept:
         )
 
     def _object(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        name = key(self._id, name)
+        name = key(self._folder, name)
         found = (
             self._store.get(name) if length is None else self._store.get_range(name, start, length)
         )
@@ -175,19 +176,27 @@ class Kept:
         return found
 
 
-def pack(labelled: Labelled) -> bytes:
+def pack(labelled: Labelled, model: Loaded) -> bytes:
     """The model's labels as they are kept between two steps of a job."""
     shape = np.array(labelled.labels.shape, np.int64).tobytes()
     arrays = (labelled.labels, labelled.tumor_probability)
-    return zlib.compress(shape + b"".join(map(_bytes, arrays)), level=1)
+    return zlib.compress(_maker(model) + shape + b"".join(map(_bytes, arrays)), level=1)
 
 
-def unpack(data: bytes) -> Labelled:
-    """What `pack` packed."""
-    values = zlib.decompress(data)
+def unpack(data: bytes, model: Loaded) -> Labelled | None:
+    """What `pack` packed; None where another model made it, or another kind of device."""
+    values = memoryview(zlib.decompress(data))
+    maker = _maker(model)
+    if values[: len(maker)] != maker:
+        return None
+    values = values[len(maker) :]
     shape = np.frombuffer(values[:24], np.int64)
     labels, probability = np.frombuffer(values[24:], np.uint8).reshape(2, *shape)
     return Labelled(labels, probability)
+
+
+def _maker(model: Loaded) -> bytes:
+    return hashlib.sha256(f"{model.sha256} {model.provider}".encode()).digest()
 
 
 def _bytes(array: NDArray[np.generic]) -> bytes:

@@ -1,13 +1,12 @@
-"""Jobs that this process works on or has queued: how far each is, and who waits for it."""
+"""Jobs that this process works on: how far each is, and how to stop it."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from service.decode.readable import Readable
+from service.jobs.records import JobRow, Lane, Progress
 from service.stopping import StopSignal
 
+QUEUED = "queued"
 DELIVER = "deliver"
 DONE = "done"
 """The stage of a job whose end is written down, or about to be."""
@@ -20,25 +19,31 @@ _BEGINS_AT = {
     "clean_up": 0.9,
     "publish": 0.94,
     DELIVER: 0.97,
+    DONE: 1.0,
 }
 """How far a job is when a stage begins; labelling fills most of the time."""
 
 
 @dataclass
 class LiveJob:
-    """One unfinished job. `stage` is `queued` until it has its turn.
+    """One job in work. `stage` is `queued` until it has its turn.
 
-    `readable` is its input where that is small and was checked in this process. `accepted` is set
-    once the job will be finished whatever happens, or there is no such job after all.
+    `lane` is the place that it takes now; `is_alone` says that nothing may run beside it.
     """
 
-    readable: Readable | None = None
-    stop: StopSignal = field(default_factory=StopSignal)
-    stage: str = "queued"
+    row: JobRow
+    stop: StopSignal
+    is_alone: bool
+    lane: Lane
+    stage: str = QUEUED
     fraction: float = 0.0
-    accepted: threading.Event = field(default_factory=threading.Event)
+    slices_done: int = 0
+    slices_total: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
-    callbacks: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.stage, self.fraction, self.slices_done, self.slices_total)
 
     def enter(self, stage: str) -> None:
         """A stage of the pipeline begins."""
@@ -48,11 +53,12 @@ class LiveJob:
     def advance(self, done: int, total: int) -> None:
         """So many of the slices are labelled."""
         begin, end = _BEGINS_AT["label"], _BEGINS_AT["clean_up"]
+        self.slices_done, self.slices_total = done, total
         self.fraction = begin + (end - begin) * done / total
 
 
 class LiveJobs:
-    """The unfinished jobs of this process, by id; from any thread."""
+    """The jobs in work in this process, by id; from any thread."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, LiveJob] = {}
@@ -63,14 +69,19 @@ class LiveJobs:
         return sum(job.stage != DONE for job in self.all())
 
     @property
-    def delivering(self) -> int:
-        """Those of them whose result is there, and whose PACS is waited for."""
-        return sum(job.stage == DELIVER for job in self.all())
+    def is_idle(self) -> bool:
+        """Whether nothing is in work that may end this process, or would end with it."""
+        return all(job.stage in (DELIVER, DONE) for job in self.all())
 
-    def begin(self, job_id: str) -> LiveJob:
-        """The job's entry, made where there is none."""
+    @property
+    def has_suspect(self) -> bool:
+        """Whether one is in work that has to be alone."""
+        return any(job.is_alone and job.stage not in (DELIVER, DONE) for job in self.all())
+
+    def begin(self, row: JobRow, stop: StopSignal, is_alone: bool) -> None:
+        """A job was taken."""
         with self._lock:
-            return self._jobs.setdefault(job_id, LiveJob())
+            self._jobs[row.id] = LiveJob(row, stop, is_alone, row.lane)
 
     def get(self, job_id: str) -> LiveJob | None:
         return self._jobs.get(job_id)
@@ -84,22 +95,4 @@ class LiveJobs:
         with self._lock:
             job = self._jobs.pop(job_id, None)
         if job is not None:
-            job.accepted.set()
             job.ended.set()
-            for callback in tuple(job.callbacks):
-                callback()
-
-    @contextmanager
-    def listening(self, job_id: str, callback: Callable[[], None]) -> Iterator[None]:
-        """Call back once when the job ends, at once where it is not live."""
-        with self._lock:
-            job = self._jobs.get(job_id)
-            if job is not None:
-                job.callbacks.append(callback)
-        if job is None:
-            callback()
-        try:
-            yield
-        finally:
-            if job is not None:
-                job.callbacks.remove(callback)

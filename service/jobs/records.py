@@ -1,7 +1,8 @@
 """What is written down of a job: what was asked, how it ended, and under which keys."""
 
+import time
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,13 +14,18 @@ from service.pipeline import Options
 EndStatus = Literal["succeeded", "failed", "cancelled"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
+Priority = Literal["stat", "routine"]
+"""Who comes first, as HL7 names it: `stat` at once."""
+
+Lane = Literal["small", "large", "fetch"]
+"""What a job needs first: a small or a large place in memory, or one to fetch its series."""
+
+PRIORITIES: dict[Priority, int] = {"stat": 0, "routine": 1}
+
 INPUT = "input"
 FETCHED = "fetched.json"
-REQUEST = "request.json"
 LABELS = "labels.z"
-DELIVERY = "delivery.json"
-OUTCOME = "outcome.json"
-"""Keys of a job's objects, under its id. The outcome comes last: where it stands, all is there."""
+"""Keys of what a job needs while it is worked on, in its folder; each run's result has its own."""
 
 
 class _Record(BaseModel):
@@ -41,6 +47,13 @@ class DeliveryOrder(_Record):
     objects: tuple[ObjectName, ...]
 
 
+class Urgency(_Record):
+    """When a result is wanted: before others, and until when at all."""
+
+    priority: Priority = "routine"
+    deadline_s: float | None = None
+
+
 class JobRequest(_Record):
     """What was asked; written before the job is accepted, and never changed."""
 
@@ -51,8 +64,66 @@ class JobRequest(_Record):
     """Of the input as it came with the request; empty where it is fetched from `origin`."""
     input_sha256: str
     """Of all that was asked: a repeated Idempotency-Key must bring the same."""
+    urgency: Urgency = Urgency()
     origin: SeriesAtOrigin | None = None
     delivery: DeliveryOrder | None = None
+
+
+class Progress(NamedTuple):
+    """How far a job is; slices are 0 of 0 before the model has begun."""
+
+    stage: str = "queued"
+    fraction: float = 0.0
+    slices_done: int = 0
+    slices_total: int = 0
+
+
+class JobRow(_Record):
+    """A job as the registry has it. Times are milliseconds since 1970, UTC.
+
+    `folder` is where the store keeps its bytes, new for each job even where an id comes again;
+    `result` names the folder in it of the run whose result counts. `executor` is who takes it in,
+    works on it, or has yet to tidy up behind it; of the `claims`, `attempts` are those that may
+    have ended an executor.
+    """
+
+    id: str
+    folder: str
+    created_ms: int
+    priority: int
+    lane: Lane
+    input_bytes: int
+    deadline_ms: int | None = None
+    request: str
+    status: Literal["receiving", "queued", "running", "succeeded", "failed", "cancelled"]
+    executor: str | None = None
+    attempts: int = 0
+    claims: int = 0
+    stage: str = "queued"
+    fraction: float = 0.0
+    slices_done: int = 0
+    slices_total: int = 0
+    result: str | None = None
+    delivered: str | None = None
+    outcome: str | None = None
+    finished_ms: int | None = None
+
+    @property
+    def asked(self) -> JobRequest:
+        return JobRequest.model_validate_json(self.request)
+
+    @property
+    def ended(self) -> "Outcome | None":
+        return None if self.outcome is None else Outcome.model_validate_json(self.outcome)
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.stage, self.fraction, self.slices_done, self.slices_total)
+
+    @property
+    def result_folder(self) -> str | None:
+        """Where the store keeps the result, None while there is none."""
+        return None if self.result is None else key(self.folder, self.result)
 
 
 class FetchedInput(_Record):
@@ -91,17 +162,17 @@ class Outcome(_Record):
     error: JobError | None = None
 
 
-def attempt(number: int) -> str:
-    """The key under which a job's start is counted, from 1."""
-    return f"attempt-{number}"
-
-
 def now() -> datetime:
     """The time in UTC to the millisecond, as records hold it."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def key(job_id: str, name: str) -> str:
-    """The key of one of a job's objects."""
-    return f"{job_id}/{name}"
+def now_ms() -> int:
+    """Milliseconds since 1970, UTC."""
+    return int(time.time() * 1000)
+
+
+def key(folder: str, name: str) -> str:
+    """The key of one of the objects in a folder."""
+    return f"{folder}/{name}"

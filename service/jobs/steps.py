@@ -1,5 +1,11 @@
-"""The steps of one job (fetch, label, publish, deliver), and how the workflow runs a step."""
+"""The steps of one job (fetch, label, publish, deliver), and how the workflow runs a step.
 
+What a step leaves is in the store; the registry says whose result counts. While the disk is full,
+or the database or the store cannot be reached, a step waits and does not fail.
+"""
+
+import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TypeVar
@@ -9,21 +15,22 @@ from dbos import DBOS
 from sqlalchemy.exc import OperationalError
 from typing_extensions import Buffer
 
-from service.admission import Turn
+from service.admission import SMALL_VOXELS, Turn
 from service.decode.readable import Readable
 from service.errors import (
     InternalError,
     NotFound,
+    OutOfMemory,
     ServiceError,
     ShuttingDown,
     StorageFull,
+    Unavailable,
     UnknownNode,
 )
 from service.inference.work import Labelled
 from service.jobs.kept import keep, kept_instances, pack, unpack
 from service.jobs.live import DELIVER, LiveJob
 from service.jobs.records import (
-    DELIVERY,
     FETCHED,
     INPUT,
     LABELS,
@@ -31,9 +38,11 @@ from service.jobs.records import (
     FetchedInput,
     JobError,
     JobRequest,
+    JobRow,
     SeriesAtOrigin,
     key,
 )
+from service.jobs.registry import Registry
 from service.logs import place_of
 from service.notices import Notice
 from service.pacs.delivery import Receipt, deliver
@@ -48,8 +57,8 @@ from service.volume import Scan
 
 T = TypeVar("T")
 
-FULL_S = 0.5
-"""How long a job waits until it looks again whether there is room on the disk."""
+AGAIN_S = 0.5
+"""How long a job waits until it looks again whether there is room, or an answer."""
 
 _log = structlog.get_logger(__name__)
 
@@ -61,21 +70,44 @@ class Interrupted(BaseException):
     """
 
 
+class Fresh:
+    """Small inputs that were checked in this process a moment ago: no need to read them again."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._readables: dict[str, Readable] = {}
+        self._lock = threading.Lock()
+
+    def put(self, job_id: str, readable: Readable) -> None:
+        """Keep one, unless that would be too many: jobs may be taken by another process."""
+        with self._lock:
+            if len(self._readables) < self._most:
+                self._readables[job_id] = readable
+
+    def take(self, job_id: str) -> Readable | None:
+        with self._lock:
+            return self._readables.pop(job_id, None)
+
+
 class Task:
     """The steps of one run of one job; a step takes what the one before left, here or stored."""
 
     def __init__(
         self,
+        row: JobRow,
         request: JobRequest,
         run: Run,
         store: Store,
         settings: Settings,
         pacs: Pacs,
         live: LiveJob,
+        registry: Registry,
+        readable: Readable | None,
     ) -> None:
-        self._request, self._run = request, run
+        self._row, self._request, self._run = row, request, run
         self._store, self._settings, self._pacs = store, settings, pacs
-        self._live = live
+        self._live, self._registry = live, registry
+        self._readable = readable
         self._scan: Scan | None = None
         self._labelled: Labelled | None = None
 
@@ -84,16 +116,20 @@ class Task:
 
         def guarded() -> dict[str, object] | None:
             try:
-                work()
+                persist(work, self._run.stop, but=StorageFull)  # which its own writes wait for
                 persist(self._store.check_records, self._run.stop)  # for the engine's own notes
             except ShuttingDown as reason:
                 raise Interrupted from reason
             except ServiceError as error:
                 return JobError.of(error).model_dump()
+            except MemoryError:
+                failure = OutOfMemory("Expected memory for the volume, found too little.")
+                return JobError.of(failure).model_dump()
             except Exception as error:
                 _log.error("job failed", job_id=self._request.id, place=place_of(error))
-                failure = InternalError("Please report the segmentation's id.")
-                return JobError.of(failure).model_dump()
+                return JobError.of(
+                    InternalError("Please report the segmentation's id.")
+                ).model_dump()
             return None
 
         failed = recorded(name, guarded)
@@ -131,17 +167,23 @@ class Task:
 
     def label(self, turn: Turn) -> None:
         """Decode the input and store what the model says of it."""
-        readable = self._live.readable or self._inspect()
-        self._live.readable = None
+        readable = self._readable or self._inspect()
+        self._readable = None
+        if readable.voxels > SMALL_VOXELS:
+            self._live.lane = "large"
         turn.settle(readable.voxels, self._run.stop)
         self._scan = self._read(readable)
         del readable  # and with it the files
         self._labelled = self._run.label(self._scan)
-        packed = pack(self._labelled)
+        packed = pack(self._labelled, self._run.model)
         persist(lambda: self._put(LABELS, packed), self._run.stop)
 
     def publish(self) -> None:
-        """Measure, and store every output."""
+        """Measure, and store every output; the first run to have done so has made the result.
+
+        Another may be at it too, in a process that was taken for dead: each writes into a folder of
+        its own, and the registry says which of them counts.
+        """
         scan = self._scan or self._read(self._inspect())
         labelled = self._labelled or self._stored_labels() or self._run.label(scan)
         result = self._run.finish(scan, labelled)
@@ -150,10 +192,11 @@ class Task:
         request = self._request
         self._scan = self._labelled = None  # what follows may wait for long
         objects = () if request.delivery is None else request.delivery.objects
-        persist(
-            lambda: keep(self._store, request.id, result, request.created_at, objects),
-            self._run.stop,
-        )
+        run = uuid.uuid4().hex[:8]
+        folder, made_at = key(self._row.folder, run), request.created_at
+        persist(lambda: keep(self._store, folder, result, made_at, objects), self._run.stop)
+        if not persist(lambda: self._registry.choose_result(self._row, run), self._run.stop):
+            self._store.delete_all(folder)
 
     def deliver(self) -> None:
         """Send the objects that were asked for, and write down what became of each."""
@@ -161,7 +204,10 @@ class Task:
         if order is None:
             return
         self._live.enter(DELIVER)
-        instances = kept_instances(self._store, self._request.id, order.objects)
+        found = self._registry.get(self._row.id)
+        if found is None or found.result_folder is None:
+            raise NotFound("Expected the job's result, found it deleted.")
+        instances = kept_instances(self._store, found.result_folder, order.objects)
         try:
             node = self._pacs.node(order.node)
         except UnknownNode as error:  # the settings changed since; the result stays what it is
@@ -170,8 +216,8 @@ class Task:
             )
         else:
             receipts = deliver(node, instances, self._settings, self._run.stop)
-        delivered = Delivered(node=order.node, receipts=receipts).model_dump_json().encode()
-        persist(lambda: self._put(DELIVERY, delivered), self._run.stop)
+        delivered = Delivered(node=order.node, receipts=receipts).model_dump_json()
+        persist(lambda: self._registry.set_delivered(self._row, delivered), self._run.stop)
 
     def _inspect(self) -> Readable:
         return self._run.inspect(self._files(), self._settings)
@@ -188,7 +234,7 @@ class Task:
     def _files(self) -> Iterator[bytes]:
         start = 0
         for size in self._file_bytes():
-            data = self._store.get_range(key(self._request.id, INPUT), start, size)
+            data = self._store.get_range(key(self._row.folder, INPUT), start, size)
             if data is None:
                 raise NotFound("Expected the job's input, found it deleted.")
             yield data
@@ -202,26 +248,31 @@ class Task:
         """What the fetch left, None for a job that has none. Raises `NotFound`."""
         if self._request.origin is None:
             return None
-        data = self._store.get(key(self._request.id, FETCHED))
+        data = self._store.get(key(self._row.folder, FETCHED))
         if data is None:
             raise NotFound("Expected the job's input, found it deleted.")
         return FetchedInput.model_validate_json(data)
 
     def _put(self, name: str, data: Buffer | Iterable[Buffer]) -> None:
-        self._store.put(key(self._request.id, name), data)
+        self._store.put(key(self._row.folder, name), data)
 
     def _stored_labels(self) -> Labelled | None:
-        data = self._store.get(key(self._request.id, LABELS))
-        return None if data is None else unpack(data)
+        data = self._store.get(key(self._row.folder, LABELS))
+        return None if data is None else unpack(data, self._run.model)
 
 
-def persist(write: Callable[[], T], stop: StopSignal) -> T:
-    """Do what needs room on the disk, as often as it takes. Raises the reason of `stop`."""
+def persist(write: Callable[[], T], stop: StopSignal, but: type[ServiceError] | None = None) -> T:
+    """Do what needs room on the disk, the database or the store, as often as it takes.
+
+    Raises the reason of `stop`, and `but` at once.
+    """
     while True:
         try:
             return write()
-        except StorageFull:
-            stop.pause(FULL_S)
+        except (StorageFull, Unavailable) as error:
+            if but is not None and isinstance(error, but):
+                raise
+            stop.pause(AGAIN_S)
 
 
 def recorded(name: str, work: Callable[[], T]) -> T:

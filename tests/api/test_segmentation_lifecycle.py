@@ -19,7 +19,10 @@ from pydicom.uid import MRImageStorage
 from sqlalchemy.exc import OperationalError
 
 from service.errors import StorageFull
-from service.jobs import steps
+from service.jobs import housekeeping, steps, worker
+from service.jobs.records import JobRow
+from service.jobs.registry import Registry
+from service.jobs.worker import MAX_ATTEMPTS, Worker
 from service.phantom_files import PHANTOM_NAME
 from service.store import Store
 
@@ -190,7 +193,8 @@ def test_a_job_that_vanishes_ends_no_page(tmp_path: Path) -> None:
             client.post(URL, content=slice_png(level), headers=PNG).json()["id"]
             for level in range(3)
         ]
-        client.app.state.resources.store.delete_all(posted[2])
+        (folder,) = (tmp_path / "segmentations").glob(f"{posted[2]}-*")
+        client.app.state.resources.store.delete_all(folder.name)
         page = client.get(URL, params={"limit": 2}).json()
         assert [item["id"] for item in page["items"]] == [posted[1]]
         assert [item["id"] for item in client.get(page["next"]).json()["items"]] == [posted[0]]
@@ -268,35 +272,42 @@ class Disk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_full, self.met = False, threading.Event()
-        for name in ("put", "create", "check_records"):
-            monkeypatch.setattr(Store, name, self._guarded(getattr(Store, name)))
+        for owner, names in (
+            (Store, ("put", "check_records")),
+            (Registry, ("claim", "conclude", "choose_result", "hand_back")),
+        ):
+            for name in names:
+                monkeypatch.setattr(owner, name, self._guarded(getattr(owner, name)))
 
     def _guarded(self, write: Callable[..., object]) -> Callable[..., object]:
-        def guarded(*args: object) -> object:
+        def guarded(*args: object, **named: object) -> object:
             if self.is_full:
                 self.met.set()
                 raise StorageFull("Expected room, found none.")
-            return write(*args)
+            return write(*args, **named)
 
         return guarded
 
 
-@pytest.mark.parametrize("at", ["attempt-1", "labels.z", "mask.dcm", "outcome.json"])
+@pytest.mark.parametrize("at", ["claim", "labels.z", "mask.dcm", "choose_result", "conclude"])
 def test_a_full_disk_makes_a_job_wait(
     tmp_path: Path, study: bytes, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was accepted goes on once there is room, wherever it met the full disk."""
-    monkeypatch.setattr(steps, "FULL_S", 0.01)
+    for owner in (steps, worker):
+        monkeypatch.setattr(owner, "AGAIN_S", 0.01)
+    monkeypatch.setattr(worker, "LOOK_S", 0.05)
     disk = Disk(monkeypatch)
-    guarded = "create" if at in ("attempt-1", "outcome.json") else "put"
-    write = getattr(Store, guarded)
+    owner, name = (Store, "put") if "." in at else (Registry, at)
+    write = getattr(owner, name)
 
-    def fills(store: Store, key: str, data: bytes) -> object:
-        if key.endswith(at) and not disk.met.is_set():
+    def fills(*args: object) -> object:
+        meant = str(args[1]).endswith(at) if "." in at else any(tmp_path.rglob("input"))
+        if meant and not disk.met.is_set():
             disk.is_full = True
-        return write(store, key, data)
+        return write(*args)
 
-    monkeypatch.setattr(Store, guarded, fills)
+    monkeypatch.setattr(owner, name, fills)
     with running(tmp_path, FakeSegmenter(by_threshold)) as client:
         response = client.post(URL, content=study, headers=ZIP | {"Prefer": "respond-async"})
         assert disk.met.wait(WAIT_S)
@@ -334,8 +345,8 @@ def test_shutdown_and_start_again(tmp_path: Path, study: bytes) -> None:
         accepted = client.post(URL, content=study, headers=ZIP | {"Prefer": "respond-async"})
         assert gate.entered.wait(WAIT_S)
         threading.Timer(0.2, gate.open.set).start()
-    kept = tmp_path / "segmentations" / accepted.json()["id"]
-    assert {path.name for path in kept.iterdir()} == {"request.json", "input"}
+    (kept,) = (tmp_path / "segmentations").glob(f"{accepted.json()['id']}-*")
+    assert {path.name for path in kept.iterdir()} == {"input"}
     with running(tmp_path, FakeSegmenter(by_threshold)) as client:
         done = until(
             client, accepted.headers["location"], lambda answer: answer["status"] == "succeeded"
@@ -353,21 +364,28 @@ def test_draining_takes_nothing_new(tmp_path: Path) -> None:
         problem(client.post("/v1/segment", content=slice_png(), headers=PNG), 503, "shutting_down")
 
 
-def test_job_that_the_engine_gave_up(gated: tuple[TestClient, Gate]) -> None:
-    """A job whose end could not be written down has failed; it does not wait for ever."""
-    client, gate = gated
-    accepted = client.post(URL, content=slice_png(), headers=PNG | {"Prefer": "respond-async"})
-    gate.open.set()
-    address, job_id = accepted.headers["location"], accepted.json()["id"]
-    until(client, address, lambda answer: answer["status"] == "succeeded")
-    store = client.app.state.resources.store
-    deadline = time.monotonic() + WAIT_S
-    while DBOS.get_workflow_status(job_id).status != "SUCCESS":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    store.delete(f"{job_id}/outcome.json")
-    lost = client.get(address).json()
-    assert (lost["status"], lost["error"]["code"]) == ("failed", "internal_error")
+def test_job_that_nobody_works_on_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that breaks off where nothing may is repeated, and given up after so many times."""
+    monkeypatch.setattr(housekeeping, "BEAT_S", 0.02)
+    runs = []
+
+    def broken(self: Worker, row: JobRow, live: object) -> None:
+        runs.append(row.id)
+        raise RuntimeError
+
+    perform = Worker._perform
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client, monkeypatch.context() as patched:
+        patched.setattr(Worker, "_perform", broken)
+        headers = PNG | {"Prefer": "respond-async"}
+        address = client.post(URL, content=slice_png(), headers=headers).headers["location"]
+        deadline = time.monotonic() + WAIT_S
+        while len(runs) < MAX_ATTEMPTS:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        patched.setattr(Worker, "_perform", perform)
+        lost = until(client, address, lambda answer: answer["status"] == "failed")
+        assert lost["error"]["code"] == "abandoned"
+        assert client.post(URL, content=slice_png(), headers=PNG).status_code == 201
 
 
 @pytest.mark.parametrize("has_room", [True, False])

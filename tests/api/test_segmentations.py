@@ -50,7 +50,12 @@ def done(shared: TestClient, study: bytes) -> dict:
 def test_done_within_the_wait(shared: TestClient, done: dict, study: bytes) -> None:
     """201 with the resource, whose numbers are those of the stateless answer."""
     assert done["status"] == "succeeded"
-    assert done["progress"] == {"stage": "done", "fraction": 1.0}
+    assert done["progress"] == {
+        "stage": "done",
+        "fraction": 1.0,
+        "slices_done": 36,
+        "slices_total": 36,
+    }
     assert done["created_at"] < done["finished_at"]
     assert done["error"] is None
     assert {"read", "label", "clean_up", "measure", "trace"} <= set(done["timings_s"])
@@ -66,8 +71,8 @@ def test_parts(shared: TestClient, done: dict, clean_volume: Volume) -> None:
     """Masks as NIfTI, SEG and PNG are the same labels; the image lies on the mask's grid."""
     links = done["links"]
     assert set(links) == {
-        "self", "mask_nifti", "mask_dicom", "image_nifti", "mask_png", "overlay_png", "preview",
-        "contours", "report_dicom", "rtstruct", "overlays", "report_fhir",
+        "self", "events", "mask_nifti", "mask_dicom", "image_nifti", "mask_png", "overlay_png",
+        "preview", "contours", "report_dicom", "rtstruct", "overlays", "report_fhir",
     }  # fmt: skip
     get = {name: shared.get(address.replace("{slice}", "20")) for name, address in links.items()}
     assert {response.status_code for response in get.values()} == {200}
@@ -189,9 +194,10 @@ def test_bad_idempotency_keys(shared: TestClient, key: str | bytes) -> None:
 
 def test_finished_job_keeps_no_upload(shared: TestClient, done: dict) -> None:
     """What was sent is deleted once its result is there."""
-    folder = shared.app.state.resources.settings.store_folder / done["id"]
-    assert {path.name for path in folder.iterdir()} == {
-        "request.json", "outcome.json", "result.json", "contours.json", "mask.nii.gz", "mask.dcm",
+    kept = shared.app.state.resources.settings.store_folder
+    (run,) = kept.glob(f"{done['id']}-*/*")
+    assert {path.name for path in run.iterdir()} == {
+        "result.json", "contours.json", "mask.nii.gz", "mask.dcm",
         "report.dcm", "rtstruct.dcm", "report.fhir.json", "preview.png",
         "scene.json", "headers.json", "image.int16", "labels.uint8",
     }  # fmt: skip

@@ -9,7 +9,8 @@ import service.pipeline as pipeline
 from service.__main__ import app
 from service.inference.batching import Batcher
 from service.jobs import steps
-from service.jobs.records import DELIVERY, FETCHED, LABELS, OUTCOME
+from service.jobs.records import FETCHED, LABELS
+from service.jobs.registry import Registry
 from service.pacs import dicomweb as pacs_client
 from service.pacs import stow
 from service.store import Store
@@ -56,8 +57,10 @@ PLACES = {
     "measure": lambda: before(pipeline, "measure"),
     "encode": lambda: before(pipeline, "segmentation_dcm"),
     "between two results": lambda: after(Store, "put", when=wrote("mask.dcm")),
-    "before the outcome": lambda: before(Store, "create", when=wrote(OUTCOME)),
-    "after the outcome": lambda: after(Store, "create", when=wrote(OUTCOME)),
+    "before the result counts": lambda: before(Registry, "choose_result"),
+    "after the result counts": lambda: after(Registry, "choose_result"),
+    "before the outcome": lambda: before(Registry, "conclude"),
+    "after the outcome": lambda: after(Registry, "conclude"),
 }
 
 PACS_PLACES = {
@@ -65,8 +68,8 @@ PACS_PLACES = {
     "between fetch and label": lambda: after(Store, "put", when=wrote(FETCHED)),
     "between publish and deliver": lambda: before(steps, "kept_instances"),
     "deliver": lambda: after(stow._Said, "of"),
-    "before the receipts": lambda: before(Store, "put", when=wrote(DELIVERY)),
-    "after the receipts": lambda: after(Store, "put", when=wrote(DELIVERY)),
+    "before the receipts": lambda: before(Registry, "set_delivered"),
+    "after the receipts": lambda: after(Registry, "set_delivered"),
 }
 """Of a job whose series comes from a PACS and whose objects go there."""
 

@@ -43,7 +43,7 @@ SOURCES: dict[str, Callable[[Volume], Result]] = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path, 0)
+    return Store.open(None, tmp_path, tmp_path, 0)
 
 
 @pytest.mark.parametrize("name", SOURCES)

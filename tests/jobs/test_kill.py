@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,9 @@ from pacs.servers import running as archive_of
 from benchmarks.load import free_port
 from service.inference.batching import Batcher
 from service.inference.session import ModelSession
-from service.jobs.jobs import MAX_ATTEMPTS
 from service.jobs.kept import keep
-from service.jobs.records import INPUT, JobRequest
+from service.jobs.records import INPUT
+from service.jobs.worker import MAX_ATTEMPTS
 from service.phantom import Phantom
 from service.pipeline import Options, run
 from service.settings import Settings
@@ -95,16 +96,15 @@ def test_killed_and_started_again(
         deadline = time.monotonic() + WAIT_S
         while True:
             (job,) = answer(f"{address}/v1/segmentations")["items"]
-            folder = tmp_path / "data" / "segmentations" / job["id"]
+            (folder,) = (tmp_path / "data" / "segmentations").glob(f"{job['id']}-*")
             if job["status"] == "succeeded" and not (folder / INPUT).exists():
                 break
             assert job["status"] in ("queued", "running", "succeeded"), job
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    request = JobRequest.model_validate_json(found.pop("request.json"))
-    found.pop("outcome.json")
-    assert found == undisturbed(study, request, model, tmp_path / "expected")
+    (run,) = folder.iterdir()  # one result, whatever was begun before
+    found = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert found == undisturbed(study, job["created_at"], model, tmp_path / "expected")
 
 
 @pytest.mark.parametrize("place", PACS_PLACES)
@@ -169,12 +169,12 @@ def test_job_that_ends_its_process_is_given_up(study: bytes, tmp_path: Path) -> 
 
 
 def undisturbed(
-    study: bytes, request: JobRequest, model: ModelSession, folder: Path
+    study: bytes, created_at: str, model: ModelSession, folder: Path
 ) -> dict[str, bytes]:
     """What the job should have kept, by the same flow in this process."""
     settings = Settings()
     batcher = Batcher(model, settings.batch_slices)
     result = run([study], Options(), batcher, settings)
-    keep(Store(folder, 0), request.id, result, request.created_at)
+    keep(Store.open(None, folder, folder, 0), "run", result, datetime.fromisoformat(created_at))
     batcher.close()
-    return {path.name: path.read_bytes() for path in (folder / request.id).iterdir()}
+    return {path.name: path.read_bytes() for path in (folder / "run").iterdir()}

@@ -1,0 +1,100 @@
+"""`GET /v1/segmentations/{id}/events`: how far a segmentation is, as server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends
+from starlette.responses import StreamingResponse
+
+from service.api.openapi import problems, shown
+from service.api.resources import Resources, resources
+from service.api.segmentation_documents import PATH, EventDocument
+from service.errors import Busy, ModelNotReady, NotFound, ServiceError, ShuttingDown, Unavailable
+
+router = APIRouter(prefix=PATH, tags=["segmentations"])
+
+LOOK_S = 0.25
+"""How often a segmentation is looked at; news that come in between are told once."""
+
+KEEP_ALIVE_S = 15
+"""After so long without news a comment is sent, or proxies would close the stream."""
+
+_RECONNECT_MS = 2000
+
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events `progress`, and at the end one named `end`; each with an "
+        "EventDocument as its data.",
+        "model": EventDocument,
+        "content": {"text/event-stream": {"schema": {"type": "string"}, **shown("events")}},
+    }
+}
+
+
+@router.get(
+    "/{id}/events",
+    operation_id="watch_segmentation",
+    summary="How far a segmentation is, as it goes",
+    response_model=None,
+    responses={**_STREAM, **problems(NotFound, Busy, ModelNotReady, ShuttingDown, Unavailable)},
+)
+async def watch(id: str, service: Annotated[Resources, Depends(resources)]) -> StreamingResponse:
+    """Server-sent events: `progress` with every change of status, stage and slices, then `end`.
+
+    A stream that breaks off before `end` is opened again by browsers, and goes on where the
+    segmentation is by then; so it does when the service ends.
+    """
+    service.check_accepting()
+    jobs = service.ready_jobs()
+    await anyio.to_thread.run_sync(jobs.get, id)  # an answer of its own where there is none
+    service.watching.check(service.settings.max_watchers)
+    return StreamingResponse(_events(id, service), media_type="text/event-stream")
+
+
+async def _events(job_id: str, service: Resources) -> AsyncIterator[str]:
+    jobs = service.ready_jobs()
+    ended, silent_s, told = asyncio.Event(), 0.0, ""
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+            service.loop.call_soon_threadsafe(ended.set)
+
+    with service.watching.one(service.settings.max_watchers), jobs.listening(job_id, tell):
+        yield f"retry: {_RECONNECT_MS}\n\n"
+        while not service.draining.is_set():
+            try:
+                job = await anyio.to_thread.run_sync(jobs.get, job_id)
+            except NotFound:
+                return  # deleted
+            except ServiceError:
+                return  # the client comes again
+            news = EventDocument.of(job).model_dump_json()
+            if job.outcome is not None:
+                yield _event("end", news)
+                return
+            if news != told:
+                yield _event("progress", news)
+                told, silent_s = news, 0.0
+            elif silent_s >= KEEP_ALIVE_S:
+                yield ": nothing new\n\n"
+                silent_s = 0.0
+            await _pause(ended, service.draining)
+            silent_s += LOOK_S
+
+
+async def _pause(*sooner: asyncio.Event) -> None:
+    """Until it is time to look again, or one of the events is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in sooner]
+    await asyncio.wait(waiting, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    if sooner[0].is_set():
+        sooner[0].clear()
+
+
+def _event(name: str, data: str) -> str:
+    return f"event: {name}\ndata: {data}\n\n"

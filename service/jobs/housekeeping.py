@@ -1,0 +1,169 @@
+"""What a process does by the clock: say that it lives, take over from the dead, and delete the old.
+
+Every process does all of it; that two do the same at once changes nothing.
+"""
+
+import threading
+import time
+
+import structlog
+
+from service.errors import DeadlineExceeded, StorageFull, Unavailable
+from service.jobs.bus import Bus, Message
+from service.jobs.endings import conclude, tidy
+from service.jobs.engine import Engine
+from service.jobs.records import JobError, JobRow, now_ms
+from service.jobs.registry import Registry
+from service.jobs.worker import Worker
+from service.logs import place_of
+from service.metrics import Metrics
+from service.settings import Settings
+from service.store import Store
+
+BEAT_S = 1.0
+SWEEP_S = 60.0
+ORPHANS_S = 3600.0
+
+_PAGE = 200
+
+_log = structlog.get_logger(__name__)
+
+
+class Housekeeping:
+    """A thread that beats until it is closed."""
+
+    def __init__(
+        self,
+        executor: str,
+        settings: Settings,
+        registry: Registry,
+        store: Store,
+        bus: Bus,
+        engine: Engine,
+        metrics: Metrics,
+        worker: Worker | None,
+    ) -> None:
+        self._executor, self._settings = executor, settings
+        self._registry, self._store, self._bus = registry, store, bus
+        self._engine, self._metrics, self._worker = engine, metrics, worker
+        self._receiving: set[str] = set()
+        self._is_shared = settings.database_url is not None
+        self._closed = threading.Event()
+        self._heard_since = time.monotonic()
+        self._sweeps_at = self._orphans_at = 0.0
+        self._told: dict[str, object] = {}
+        self._thread = threading.Thread(target=self._beat_on, name="housekeeping", daemon=True)
+
+    def begin(self) -> None:
+        """Beat from now on. What a process left that had this folder to itself is taken over."""
+        if not self._is_shared:
+            for dead in self._registry.others(self._executor):
+                self._take_over(dead)
+            self._delete_orphans()
+        self._registry.beat(self._executor)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join(2 * BEAT_S)
+
+    def receiving(self, job_id: str) -> "_Receiving":
+        """While the block runs, a job of this id is being taken in by this process."""
+        return _Receiving(self._receiving, job_id)
+
+    def _beat_on(self) -> None:
+        while not self._closed.wait(BEAT_S):
+            try:
+                self._beat()
+            except (Unavailable, StorageFull) as error:
+                self._heard_since = time.monotonic()
+                _log.warning("housekeeping waits", code=error.code)
+            except Exception as error:
+                _log.error("housekeeping failed", place=place_of(error))
+
+    def _beat(self) -> None:
+        moment = time.monotonic()
+        self._registry.beat(self._executor)
+        if self._is_shared:
+            self._tell()
+            # After a time in which nobody could beat, the others are given as long to be heard.
+            if moment - self._heard_since > self._settings.dead_s:
+                for dead in self._registry.silent(self._settings.dead_s):
+                    self._take_over(dead)
+        if self._worker is not None:
+            self._worker.check()
+        self._drop_unreceived()
+        self._end_overdue()
+        if moment >= self._sweeps_at:
+            self._sweeps_at = moment + SWEEP_S
+            self._delete_expired()
+        if moment >= self._orphans_at:
+            self._orphans_at = moment + ORPHANS_S
+            self._delete_orphans()
+
+    def _tell(self) -> None:
+        """How far the jobs of this process are, for those who ask another one."""
+        if self._worker is None:
+            return
+        reached = {job.row.id: job.progress for job in self._worker.live.all()}
+        news = {job_id: one for job_id, one in reached.items() if self._told.get(job_id) != one}
+        if news:
+            self._registry.tell(self._executor, news)
+        self._told = dict(reached)
+
+    def _take_over(self, dead: str) -> None:
+        left = self._registry.bury(dead)
+        for row in left:
+            self._tidy_after(row)
+        self._engine.forget_executor(dead)
+        self._bus.send(Message("waits", ""))
+        _log.info("jobs of a dead process wait again", executor=dead)
+
+    def _tidy_after(self, row: JobRow) -> None:
+        """Of a job that a dead process was taking in nothing is left; an ended one is tidied."""
+        if row.status == "receiving":
+            self._store.delete_all(row.folder)
+            self._registry.remove(row.id, row.folder)
+        else:
+            tidy(self._registry, self._store, row)
+
+    def _drop_unreceived(self) -> None:
+        """What this process was taking in when the database went away."""
+        for row in self._registry.of_executor(self._executor):
+            if row.status == "receiving" and row.id not in self._receiving:
+                self._tidy_after(row)
+
+    def _end_overdue(self) -> None:
+        for row in self._registry.overdue(_PAGE):
+            allowed_s = ((row.deadline_ms or 0) - row.created_ms) / 1000
+            error = DeadlineExceeded(f"Expected a result within {allowed_s:g} s.")
+            conclude(self._registry, self._metrics, row, JobError.of(error))
+            tidy(self._registry, self._store, row)
+            self._bus.send(Message("ended", row.id))
+
+    def _delete_expired(self) -> None:
+        if not self._settings.retention_h:
+            return
+        before_ms = now_ms() - int(self._settings.retention_h * 3_600_000)
+        for row in self._registry.finished_before(before_ms, _PAGE):
+            self._store.delete_all(row.folder)
+            self._engine.forget(row.id)
+            self._registry.remove(row.id, row.folder)
+            _log.info("job deleted", job_id=row.id, reason="retention")
+
+    def _delete_orphans(self) -> None:
+        """Folders of no job: a process died while it deleted one, or wrote after that was done."""
+        found = self._store.prefixes()  # first: a job's row is older than its folder
+        for folder in set(found) - self._registry.folders():
+            self._store.delete_all(folder)
+
+
+class _Receiving:
+    def __init__(self, ids: set[str], job_id: str) -> None:
+        self._ids, self._job_id = ids, job_id
+
+    def __enter__(self) -> None:
+        self._ids.add(self._job_id)
+
+    def __exit__(self, *_: object) -> None:
+        self._ids.discard(self._job_id)

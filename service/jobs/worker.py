@@ -1,0 +1,272 @@
+"""Works on jobs: takes as many waiting ones as it has room for, runs each, hands back on ending.
+
+A job's workflow is the steps label, publish and conclude; where a PACS is part of it, fetch comes
+before them and deliver after publish. A step that is cut off runs again, here or in another
+process; a PACS that gets an object again knows it by its UID.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+import structlog
+
+from service.admission import SMALL_BYTES, SMALL_PLACES, Admission
+from service.errors import (
+    Abandoned,
+    Cancelled,
+    ServiceError,
+    ShuttingDown,
+    StorageFull,
+    Unavailable,
+)
+from service.inference.segment import Segmenter
+from service.jobs.bus import Bus, Message
+from service.jobs.endings import cancelled, conclude, tidy
+from service.jobs.engine import Engine
+from service.jobs.live import DELIVER, DONE, QUEUED, LiveJob, LiveJobs
+from service.jobs.records import (
+    JobError,
+    JobRow,
+    Lane,
+    now_ms,
+)
+from service.jobs.registry import SUSPECT_AFTER, Registry
+from service.jobs.steps import AGAIN_S, Fresh, Interrupted, Task, persist, recorded
+from service.logs import place_of
+from service.metrics import Metrics
+from service.pacs.nodes import Pacs
+from service.pipeline import Run
+from service.settings import Settings
+from service.stopping import StopSignal
+from service.store import Store
+
+MAX_ATTEMPTS = 5
+"""Times that a job is begun: one that ends its process as often is given up."""
+
+FETCHES = 4
+"""Series fetched at once by one process; each holds an instance in memory."""
+
+LOOK_S = 1.0
+"""Until it looks for waiting jobs although nobody said that there are any."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Runs jobs in this process; from `begin` until `drain`."""
+
+    def __init__(
+        self,
+        executor: str,
+        settings: Settings,
+        registry: Registry,
+        store: Store,
+        bus: Bus,
+        model: Segmenter,
+        admission: Admission,
+        metrics: Metrics,
+        pacs: Pacs,
+        fresh: Fresh,
+    ) -> None:
+        self._executor, self._settings = executor, settings
+        self._registry, self._store, self._bus = registry, store, bus
+        self._model, self._admission = model, admission
+        self._metrics, self._pacs, self._fresh = metrics, pacs, fresh
+        self.live = LiveJobs()
+        self._claiming = threading.Lock()
+        self._wake = threading.Event()
+        self._draining = threading.Event()
+        self._thread = threading.Thread(target=self._claim_on, name="worker", daemon=True)
+        self._listening = bus.listening(self._hear)
+
+    def begin(self, engine: Engine) -> None:
+        """Take jobs from now on."""
+        self._engine = engine
+        self._listening.__enter__()
+        self._thread.start()
+
+    def stop_claiming(self) -> None:
+        """Take no further job; those that have not begun go back at once. Does not block."""
+        self._draining.set()
+        self._wake.set()
+
+    def drain(self, grace_s: float) -> None:
+        """End: what runs may be finished for so long, and goes back then."""
+        deadline = time.monotonic() + grace_s
+        self.stop_claiming()
+        self._thread.join(LOOK_S + grace_s)
+        for job in self.live.all():
+            if job.stage in (QUEUED, DELIVER):
+                self._interrupt(job)
+        for job in self.live.all():
+            job.ended.wait(max(0.0, deadline - time.monotonic()))
+        for job in self.live.all():
+            self._interrupt(job)
+        for job in self.live.all():
+            job.ended.wait(self._settings.grace_s)
+        self._listening.__exit__(None, None, None)
+
+    def check(self) -> None:
+        """Compare with what the registry says that this process holds, and mend either.
+
+        A job that is no longer its own is stopped; one that it does not know, since the database
+        went away in the wrong moment, waits again.
+        """
+        with self._claiming:
+            rows = {row.folder: row for row in self._registry.of_executor(self._executor)}
+            known = {job.row.folder: job for job in self.live.all()}
+        for folder, row in rows.items():
+            if folder not in known and row.status == "running":
+                self._registry.hand_back(row, self._executor, was_tried=True)
+            elif folder not in known and row.finished_ms is not None:
+                tidy(self._registry, self._store, row)
+        for folder, job in known.items():
+            if folder not in rows or rows[folder].finished_ms is not None:
+                job.stop.stop(cancelled())
+
+    def _interrupt(self, job: LiveJob) -> None:
+        job.stop.stop(ShuttingDown("The service ended before the work was done."))
+
+    def _hear(self, message: Message) -> None:
+        if message.word == "waits":
+            self._wake.set()
+        elif message.word == "stop":
+            job = self.live.get(message.job_id)
+            if job is not None:
+                job.stop.stop(cancelled())
+
+    # Taking jobs
+
+    def _claim_on(self) -> None:
+        while not self._draining.is_set():
+            self._wake.wait(LOOK_S)
+            self._wake.clear()
+            try:
+                self._claim()
+            except (Unavailable, StorageFull) as error:
+                _log.warning("cannot take jobs", code=error.code)
+                self._draining.wait(LOOK_S)
+            except Exception as error:
+                _log.error("taking jobs failed", place=place_of(error))
+                self._draining.wait(LOOK_S)
+
+    def _claim(self) -> None:
+        with self._claiming:
+            if self._draining.is_set() or self.live.has_suspect:
+                return
+            rows = self._registry.claim(self._executor, self._free(), self.live.is_idle)
+            for row in rows:
+                self.live.begin(row, _stop_of(row), row.attempts > SUSPECT_AFTER)
+        for row in rows:
+            self._start(row)
+
+    def _free(self) -> Mapping[Lane, int]:
+        """Places that nothing in this process needs."""
+        places: dict[Lane, int] = {
+            "small": SMALL_PLACES,
+            "large": self._settings.max_running,
+            "fetch": FETCHES,
+        }
+        for job in self.live.all():
+            if job.stage not in (DELIVER, DONE):
+                places[job.lane] -= 1
+        return places
+
+    def _start(self, row: JobRow) -> None:
+        try:
+            self._engine.start(row.id, is_first=row.claims == 1)
+        except Exception as error:
+            _log.error("job not begun", job_id=row.id, place=place_of(error))
+            self.live.end(row.id)
+            with suppress(Unavailable, StorageFull):
+                self._registry.hand_back(row, self._executor, was_tried=True)
+
+    # Working on one
+
+    def work(self, job_id: str) -> None:
+        """A job's workflow."""
+        live = self.live.get(job_id)
+        if live is None:  # the engine went on by itself with what is no longer this process' own
+            raise Interrupted
+        row = live.row
+        try:
+            self._perform(row, live)
+            with suppress(Unavailable, StorageFull):  # found again by `check`
+                tidy(self._registry, self._store, row)
+        except Interrupted:
+            self._hand_back(row, live)
+            raise
+        finally:
+            self._end(row)
+
+    def _end(self, row: JobRow) -> None:
+        self.live.end(row.id)
+        self._fresh.take(row.id)
+        self._bus.send(Message("ended", row.id))
+        self._wake.set()
+
+    def _hand_back(self, row: JobRow, live: LiveJob) -> None:
+        """Best done at once; else it is found that this process no longer works on it."""
+        if isinstance(live.stop.reason, Cancelled):
+            with suppress(Unavailable, StorageFull):
+                tidy(self._registry, self._store, row)
+            return
+        with suppress(Unavailable, StorageFull):
+            self._registry.hand_back(row, self._executor, was_tried=False)
+            self._bus.send(Message("waits", row.id))
+
+    def _perform(self, row: JobRow, live: LiveJob) -> None:
+        request = row.asked
+        run = Run(request.options, self._model, live.stop, live.advance, live.enter, row.priority)
+        task = Task(
+            row, request, run, self._store, self._settings, self._pacs, live, self._registry,
+            self._fresh.take(row.id),
+        )  # fmt: skip
+        try:
+            if row.attempts > MAX_ATTEMPTS:
+                raise Abandoned(f"The service ended {MAX_ATTEMPTS} times while it worked on this.")
+            error = None if request.origin is None else task.step("fetch", task.fetch)
+            error = error or self._segment(task, live)
+            if error is None and request.delivery is not None:
+                persist(lambda: self._registry.begin_delivery(row), live.stop)
+                live.enter(DELIVER)
+                self._wake.set()  # its place is free
+                error = task.step("deliver", task.deliver)
+        except ShuttingDown as reason:
+            raise Interrupted from reason
+        except ServiceError as reason:
+            error = JobError.of(reason)
+        ended = error
+
+        def say_so() -> None:
+            live.enter(DONE)  # first: whoever sees the end may send the next job
+            while True:
+                try:
+                    return conclude(
+                        self._registry, self._metrics, row, ended, run.timings_s, live.progress
+                    )
+                except (StorageFull, Unavailable) as error:
+                    # A deadline that has passed is no reason not to say so.
+                    if isinstance(live.stop.reason, ShuttingDown | Cancelled):
+                        raise Interrupted from error
+                    time.sleep(AGAIN_S)
+
+        recorded("conclude", say_so)
+
+    def _segment(self, task: Task, live: LiveJob) -> JobError | None:
+        """The steps that hold a volume in memory, which take turns."""
+        if live.lane == "fetch":
+            live.lane = "small" if task.input_bytes <= SMALL_BYTES else "large"
+            self._wake.set()
+        with self._admission.turn(task.input_bytes, live.stop, live.row.priority) as turn:
+            error = task.step("label", lambda: task.label(turn))
+            return error or task.step("publish", task.publish)
+
+
+def _stop_of(row: JobRow) -> StopSignal:
+    if row.deadline_ms is None:
+        return StopSignal()
+    left_s = max(0.0, (row.deadline_ms - now_ms()) / 1000)
+    return StopSignal(left_s, allowed_s=(row.deadline_ms - row.created_ms) / 1000)
