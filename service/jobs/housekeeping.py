@@ -77,7 +77,7 @@ class Housekeeping:
                 self._beat()
             except (Unavailable, StorageFull) as error:
                 self._heard_since = time.monotonic()
-                _log.warning("housekeeping waits", code=error.code)
+                _log.warning("housekeeping waits", code=error.code, why=str(error))
             except Exception as error:
                 _log.error("housekeeping failed", place=place_of(error))
 

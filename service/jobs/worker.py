@@ -146,7 +146,7 @@ class Worker:
             try:
                 self._claim()
             except (Unavailable, StorageFull) as error:
-                _log.warning("cannot take jobs", code=error.code)
+                _log.warning("cannot take jobs", code=error.code, why=str(error))
                 self._draining.wait(LOOK_S)
             except Exception as error:
                 _log.error("taking jobs failed", place=place_of(error))
@@ -156,11 +156,15 @@ class Worker:
         with self._claiming:
             if self._draining.is_set() or self.live.has_suspect:
                 return
-            rows = self._registry.claim(self._executor, self._free(), self.live.is_idle)
+            # One of each lane at a time, so that others get their share of what waits.
+            places = {lane: min(1, free) for lane, free in self._free().items()}
+            rows = self._registry.claim(self._executor, places, self.live.is_idle)
             for row in rows:
                 self.live.begin(row, _stop_of(row), row.attempts > SUSPECT_AFTER)
         for row in rows:
             self._start(row)
+        if rows:
+            self._wake.set()
 
     def _free(self) -> Mapping[Lane, int]:
         """Places that nothing in this process needs."""
