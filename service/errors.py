@@ -21,7 +21,7 @@
     |-- OriginError                the PACS that a series is fetched from          502
     |   `-- OriginUnreachable, OriginRefused, OriginIncomplete, OriginInvalid
     |   `-- Abandoned              a job that ended its process time and again
-    |-- Busy, ModelNotReady, NoWorker, DeadlineExceeded, ShuttingDown, Unavailable 503
+    |-- Busy, ModelNotReady, DeadlineExceeded, ShuttingDown, Unavailable           503
     |-- StorageFull, OutOfMemory                                                   507
     `-- StartupError               ends the process before it serves
         |-- DeviceUnavailable
@@ -256,12 +256,6 @@ class ModelNotReady(ServiceError):
     code = "model_not_ready"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "The model is not ready."
-
-
-class NoWorker(ServiceError):
-    code = "no_worker"
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    title = "This process does not run the model; durable segmentations are worked on by others."
 
 
 class DeadlineExceeded(ServiceError):

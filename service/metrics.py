@@ -43,6 +43,10 @@ class Metrics:
         self.jobs = Counter(
             "lts_jobs_total", "Durable segmentations that ended", ["status"], registry=registry
         )
+        self._unfinished = Gauge(
+            "lts_unfinished_jobs", "Durable segmentations that have not ended, in all processes",
+            ["status", "lane"], registry=registry,
+        )  # fmt: skip
         self._stage_seconds = Histogram(
             "lts_stage_seconds", "Time of each stage of the pipeline", ["stage"],
             buckets=_SECONDS, registry=registry,
@@ -59,6 +63,12 @@ class Metrics:
     def model_is(self, name: str, version: str, sha256: str, provider: str) -> None:
         """Name the model that is loaded."""
         self._model.labels(name, version, sha256, provider).set(1)
+
+    def unfinished_are(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """How many durable segmentations have not ended, by status and lane."""
+        self._unfinished.clear()
+        for (status, lane), count in counts.items():
+            self._unfinished.labels(status, lane).set(count)
 
     def observe_stages(self, timings_s: Mapping[str, float]) -> None:
         """The seconds of each stage of one run."""

@@ -191,7 +191,7 @@ _RUNNING = SegmentationDocument(
     id=ID,
     status="running",
     priority="routine",
-    progress=ProgressDocument(stage="label", fraction=0.4, slices_done=14, slices_total=36),
+    progress=ProgressDocument(stage="label", fraction=0.39, slices_done=2, slices_total=5),
     created_at=_CREATED_AT,
     deadline_at=None,
     finished_at=None,
@@ -210,7 +210,7 @@ _RUNNING = SegmentationDocument(
 _SUCCEEDED = _RUNNING.model_copy(
     update={
         "status": "succeeded",
-        "progress": ProgressDocument(stage="done", fraction=1.0, slices_done=36, slices_total=36),
+        "progress": ProgressDocument(stage="done", fraction=1.0, slices_done=5, slices_total=5),
         "finished_at": _FINISHED_AT,
         "expires_at": _FINISHED_AT + timedelta(hours=168),
         "source": _SOURCE,

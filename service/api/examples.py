@@ -81,7 +81,6 @@ DETAILS = {
     "only.",
     "no_dicom_source": "Expected a DICOM source for a DICOM result, found nifti.",
     "no_geometry": "Expected ImagePositionPatient in every slice, found none in slice 12.",
-    "no_worker": "Expected a process that runs the model, found one that only accepts.",
     "no_result": "Expected a segmentation that has succeeded, found it running.",
     "not_acceptable": "Expected Accept to allow one of application/json, application/dicom, "
     "application/zip.",

@@ -10,7 +10,7 @@ from fastapi import Request
 from service.admission import SMALL_PLACES, Admission
 from service.api.rates import Rates
 from service.api.uploads import Arriving
-from service.errors import ModelNotReady, NoWorker, ShuttingDown, StartupError
+from service.errors import ModelNotReady, ShuttingDown, StartupError
 from service.inference.batching import Batcher
 from service.inference.work import Loaded
 from service.jobs.jobs import Jobs
@@ -94,13 +94,6 @@ class Resources:
         if self.failure is not None:
             raise ModelNotReady(f"{self.failure.title} ({self.failure.code}) {self.failure}")
         raise ModelNotReady("The model is being loaded.")
-
-    def ready_model(self) -> Batcher:
-        """The model, to be run here. Raises `ModelNotReady`, and `NoWorker` where it is not."""
-        self.ready_description()
-        if self.model is None:
-            raise NoWorker("Expected a process that runs the model, found one that only accepts.")
-        return self.model
 
     def ready_jobs(self) -> Jobs:
         """The durable segmentations. Raises `ModelNotReady`."""

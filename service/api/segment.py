@@ -15,6 +15,7 @@ from service.api.openapi import SEGMENT, problems
 from service.api.parameters import AnswerType, SegmentParameters, answer_type
 from service.api.rates import caller
 from service.api.resources import Resources, resources
+from service.api.segment_elsewhere import Elsewhere, forget, job_elsewhere
 from service.api.uploads import Upload, receive
 from service.encode.document import ResultDocument
 from service.errors import (
@@ -25,11 +26,11 @@ from service.errors import (
     IdempotencyConflict,
     ModelNotReady,
     NoResult,
-    NoWorker,
     OutOfMemory,
     SeriesNotFound,
     ShuttingDown,
     StorageFull,
+    Unavailable,
     UnknownNode,
 )
 from service.inference.segment import Segmenter
@@ -62,10 +63,10 @@ _COMPRESSED = (".png", ".gz")
             Busy,
             DeadlineExceeded,
             ModelNotReady,
-            NoWorker,
             OutOfMemory,
             ShuttingDown,
             StorageFull,
+            Unavailable,
             but=(Cancelled, IdempotencyConflict, NoResult, SeriesNotFound, UnknownNode),
         ),
     },
@@ -78,12 +79,15 @@ async def segment(request: Request, service: Annotated[Resources, Depends(resour
     medical device, not for diagnosis.
     """
     service.check_accepting()
-    model = service.ready_model()
+    service.ready_jobs()
     wanted = answer_type(",".join(request.headers.getlist("accept")))
     service.rates.take(caller(request))
     service.admission.check()
     async with receive(request, service.settings, service.arriving) as upload:
         parameters = SegmentParameters.of(request, upload.fields)
+        model = service.model
+        if model is None:
+            return await _answer_elsewhere(request, upload, parameters, wanted, service)
         stop = StopSignal(service.settings.deadline_s)
         with service.admission.place():
             async with stopped_when_left(request, stop):
@@ -91,6 +95,33 @@ async def segment(request: Request, service: Annotated[Resources, Depends(resour
                     lambda: _answer(upload, parameters, wanted, model, service, stop),
                     limiter=service.threads,
                 )
+
+
+async def _answer_elsewhere(
+    request: Request,
+    upload: Upload,
+    parameters: SegmentParameters,
+    wanted: AnswerType,
+    service: Resources,
+) -> Response:
+    jobs = service.ready_jobs()
+    job_id = await job_elsewhere(request, upload, parameters.options(), service)
+
+    def answer() -> Response:
+        found = Elsewhere(jobs, jobs.get(job_id))
+        match wanted:
+            case "application/dicom":
+                return _attachment(found.seg(), wanted, "mask.dcm")
+            case "application/zip":
+                return _attachment(_zip(found.kept.outputs()), wanted, "result.zip")
+            case _:
+                document = found.document(with_mask=parameters.include == "mask")
+                return Response(document.model_dump_json(), media_type=wanted)
+
+    try:
+        return await anyio.to_thread.run_sync(answer, limiter=service.writing_volumes)
+    finally:
+        await forget(job_id, jobs)
 
 
 def _answer(

@@ -26,9 +26,8 @@ _RECONNECT_MS = 2000
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events `progress`, and at the end one named `end`; each with an "
-        "EventDocument as its data.",
-        "model": EventDocument,
+        "description": "Events `progress`, and at the end one named `end`. The data of each are "
+        "JSON: `status`, `progress` and `error` as a segmentation has them.",
         "content": {"text/event-stream": {"schema": {"type": "string"}, **shown("events")}},
     }
 }

@@ -1,6 +1,5 @@
 """`/v1/segmentations`: durable segmentations, from their acceptance to their deletion."""
 
-import asyncio
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from service.api.rates import caller
 from service.api.resources import Resources, resources
 from service.api.segmentation_documents import PATH, SegmentationDocument, SegmentationList
 from service.api.uploads import receive
+from service.api.waiting import until_ended
 from service.errors import (
     BadRequest,
     Busy,
@@ -51,9 +51,6 @@ DURABLE_HEADERS = (
         {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$", "examples": ["study-4711"]},
     ),
 )
-LOOK_S = 2.0
-"""How often a job is looked at whose end nobody told."""
-
 _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Of the segmentation."}}
 
 
@@ -118,33 +115,8 @@ async def created(
     job_id: str, jobs: Jobs, service: Resources, request: Request, waiting_s: float
 ) -> Response:
     """The answer to a request that made a segmentation, once it has ended or the wait is over."""
-    await _wait(job_id, jobs, service, waiting_s)
+    await until_ended(job_id, jobs, service, waiting_s, service.draining)
     return await anyio.to_thread.run_sync(_created, job_id, jobs, request)
-
-
-async def _wait(job_id: str, jobs: Jobs, service: Resources, seconds: float) -> None:
-    """Until the job has ended, the service is to end, or the time is over."""
-    ended = asyncio.Event()
-    if not seconds:
-        return
-
-    def tell() -> None:
-        with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
-            service.loop.call_soon_threadsafe(ended.set)
-
-    async def look() -> None:
-        """Whoever says that it has ended may not be heard."""
-        while not await anyio.to_thread.run_sync(jobs.has_ended, job_id):
-            await asyncio.sleep(LOOK_S)
-
-    with jobs.listening(job_id, tell):
-        events = [asyncio.create_task(waiting) for waiting in (
-            ended.wait(), service.draining.wait(), look(),
-        )]  # fmt: skip
-        await asyncio.wait(events, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for event in events:
-            event.cancel()
-        await asyncio.gather(*events, return_exceptions=True)
 
 
 def _created(job_id: str, jobs: Jobs, request: Request) -> Response:

@@ -81,6 +81,7 @@ def _config(url: str, executor: str) -> DBOSConfig:
         "name": "liver-tumor-segmentation",
         "system_database_url": make_url(url).render_as_string(hide_password=False),
         "db_engine_kwargs": arguments,
+        "sys_db_pool_size": 8,
         "serializer": DBOSPortableJSONSerializer(),  # the default one stores pickles
         "application_version": FORMAT,
         "executor_id": executor,

@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.store import Store
 
 BEAT_S = 1.0
+COUNT_S = 5.0
 SWEEP_S = 60.0
 ORPHANS_S = 3600.0
 
@@ -50,7 +51,7 @@ class Housekeeping:
         self._is_shared = settings.database_url is not None
         self._closed = threading.Event()
         self._heard_since = time.monotonic()
-        self._sweeps_at = self._orphans_at = 0.0
+        self._counts_at = self._sweeps_at = self._orphans_at = 0.0
         self._told: dict[str, object] = {}
         self._thread = threading.Thread(target=self._beat_on, name="housekeeping", daemon=True)
 
@@ -94,6 +95,9 @@ class Housekeeping:
             self._worker.check()
         self._drop_unreceived()
         self._end_overdue()
+        if moment >= self._counts_at:
+            self._counts_at = moment + COUNT_S
+            self._metrics.unfinished_are(self._registry.counts())
         if moment >= self._sweeps_at:
             self._sweeps_at = moment + SWEEP_S
             self._delete_expired()

@@ -166,10 +166,6 @@ class Jobs:
         """Jobs that this process works on."""
         return 0 if self._worker is None else len(self._worker.live)
 
-    def counts(self) -> dict[tuple[str, str], int]:
-        """How many unfinished jobs there are in all processes, by status and lane."""
-        return self._registry.counts()
-
     # Accepting
 
     def check_room(self, idempotency_key: str | None = None) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 import numpy as np
@@ -104,6 +104,22 @@ class Kept:
         if scene is None:
             raise NotFound("Expected a segmentation with a result, found none.")
         self._scene = Scene.model_validate_json(scene)
+
+    @property
+    def is_plain_image(self) -> bool:
+        """Whether it is one picture, which lies nowhere in a patient."""
+        return self._scene.shape[0] == 1 and self._scene.format not in ("dicom", "nifti")
+
+    def outputs(self) -> Iterator[tuple[str, bytes]]:
+        """Every output as (name, bytes), those that are drawn on demand, too."""
+        start = f"{self._folder}/"
+        for found in self._store.keys(self._folder):
+            name = found.removeprefix(start)
+            if name not in (_SCENE, _HEADERS, _IMAGE, _LABELS):
+                yield name, self._object(name)
+        for index in range(self._scene.shape[0]):
+            yield f"masks/{index:04d}.png", self.mask_png(index)
+            yield f"overlays/{index:04d}.png", self.overlay_png(index)
 
     def mask_png(self, index: int) -> bytes:
         """The labels of one slice. Raises `NotFound` for a slice that is not there."""

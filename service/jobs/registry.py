@@ -43,7 +43,9 @@ from service.jobs.records import JobRow, Lane, Outcome, Progress, now_ms
 SUSPECT_AFTER = 2
 """Attempts after which a job runs alone: it may be what ended its process, others beside it not."""
 
-_POOL = 16
+_KEPT, _MORE = 4, 12
+"""Connections to PostgreSQL that are kept, and how many more there may be for a while."""
+
 _WAIT_S = 10
 """For a connection from the pool, a row's lock, or the database's answer to a new connection."""
 
@@ -431,8 +433,8 @@ def _sqlite_engine(url: str) -> Engine:
 def _postgres_engine(url: str) -> Engine:
     return create_engine(
         url,
-        pool_size=_POOL,
-        max_overflow=_POOL,
+        pool_size=_KEPT,
+        max_overflow=_MORE,
         pool_timeout=_WAIT_S,
         pool_pre_ping=True,
         connect_args={

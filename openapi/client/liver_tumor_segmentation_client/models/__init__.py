@@ -6,9 +6,13 @@ from .contour_document import ContourDocument
 from .contour_document_structure import ContourDocumentStructure
 from .contours_document import ContoursDocument
 from .create_segmentation_files_body import CreateSegmentationFilesBody
+from .create_segmentation_files_body_priority import CreateSegmentationFilesBodyPriority
+from .create_segmentation_priority import CreateSegmentationPriority
 from .delivery_document import DeliveryDocument
 from .delivery_document_objects_item import DeliveryDocumentObjectsItem
 from .diameter_document import DiameterDocument
+from .event_document import EventDocument
+from .event_document_status import EventDocumentStatus
 from .field_of_view import FieldOfView
 from .findings_document import FindingsDocument
 from .get_mask_dicom_encoding import GetMaskDicomEncoding
@@ -17,6 +21,7 @@ from .job_error import JobError
 from .lesion_document import LesionDocument
 from .lesion_limits import LesionLimits
 from .links import Links
+from .list_segmentations_status_type_0_item import ListSegmentationsStatusType0Item
 from .live import Live
 from .liver_document import LiverDocument
 from .mask_document import MaskDocument
@@ -29,7 +34,7 @@ from .per_case import PerCase
 from .per_case_additional_property import PerCaseAdditionalProperty
 from .polygon_document import PolygonDocument
 from .problem import Problem
-from .progress import Progress
+from .progress_document import ProgressDocument
 from .ready import Ready
 from .receipt import Receipt
 from .receipt_status import ReceiptStatus
@@ -40,12 +45,14 @@ from .result_document import ResultDocument
 from .segment_class import SegmentClass
 from .segment_files_body import SegmentFilesBody
 from .segmentation_document import SegmentationDocument
+from .segmentation_document_priority import SegmentationDocumentPriority
 from .segmentation_document_status import SegmentationDocumentStatus
 from .segmentation_document_timings_s_type_0 import SegmentationDocumentTimingsSType0
 from .segmentation_list import SegmentationList
 from .self_test import SelfTest
 from .series_parameters import SeriesParameters
 from .series_parameters_objects_item import SeriesParametersObjectsItem
+from .series_parameters_priority import SeriesParametersPriority
 from .source_document import SourceDocument
 from .source_document_format import SourceDocumentFormat
 from .thresholds import Thresholds
@@ -63,9 +70,13 @@ __all__ = (
     "ContourDocumentStructure",
     "ContoursDocument",
     "CreateSegmentationFilesBody",
+    "CreateSegmentationFilesBodyPriority",
+    "CreateSegmentationPriority",
     "DeliveryDocument",
     "DeliveryDocumentObjectsItem",
     "DiameterDocument",
+    "EventDocument",
+    "EventDocumentStatus",
     "FieldOfView",
     "FindingsDocument",
     "GetMaskDicomEncoding",
@@ -74,6 +85,7 @@ __all__ = (
     "LesionDocument",
     "LesionLimits",
     "Links",
+    "ListSegmentationsStatusType0Item",
     "Live",
     "LiverDocument",
     "MaskDocument",
@@ -86,7 +98,7 @@ __all__ = (
     "PerCaseAdditionalProperty",
     "PolygonDocument",
     "Problem",
-    "Progress",
+    "ProgressDocument",
     "Ready",
     "Receipt",
     "ReceiptStatus",
@@ -95,6 +107,7 @@ __all__ = (
     "Report",
     "ResultDocument",
     "SegmentationDocument",
+    "SegmentationDocumentPriority",
     "SegmentationDocumentStatus",
     "SegmentationDocumentTimingsSType0",
     "SegmentationList",
@@ -103,6 +116,7 @@ __all__ = (
     "SelfTest",
     "SeriesParameters",
     "SeriesParametersObjectsItem",
+    "SeriesParametersPriority",
     "SourceDocument",
     "SourceDocumentFormat",
     "Thresholds",

@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 from attrs import define as _attrs_define
 
 from .. import types
+from ..models.create_segmentation_files_body_priority import (
+    CreateSegmentationFilesBodyPriority,
+)
 from ..types import UNSET, File, Unset
 
 T = TypeVar("T", bound="CreateSegmentationFilesBody")
@@ -31,6 +34,9 @@ class CreateSegmentationFilesBody:
         drop_small_lesions (bool | Unset): Drop lesions under the model's smallest size. By default true.
         drop_unlikely_lesions (bool | Unset): Drop lesions that the model's limits take for none: hardly surrounded by
             liver, of fluid, or no different from the liver around them. By default true.
+        priority (CreateSegmentationFilesBodyPriority | Unset): `stat` comes before all `routine` ones that have not
+            begun. By default "routine".
+        deadline_s (float | Unset): Seconds from now after which the segmentation fails if it is not done.
         destination (str | Unset): Name of the PACS node of the settings that the objects are sent to.
         objects (str | Unset): Which objects, separated by commas; by default seg,sr,rtstruct. sr needs seg.
     """
@@ -45,6 +51,8 @@ class CreateSegmentationFilesBody:
     drop_distant_tumor: bool | Unset = UNSET
     drop_small_lesions: bool | Unset = UNSET
     drop_unlikely_lesions: bool | Unset = UNSET
+    priority: CreateSegmentationFilesBodyPriority | Unset = UNSET
+    deadline_s: float | Unset = UNSET
     destination: str | Unset = UNSET
     objects: str | Unset = UNSET
 
@@ -72,6 +80,12 @@ class CreateSegmentationFilesBody:
         drop_small_lesions = self.drop_small_lesions
 
         drop_unlikely_lesions = self.drop_unlikely_lesions
+
+        priority: str | Unset = UNSET
+        if not isinstance(self.priority, Unset):
+            priority = self.priority.value
+
+        deadline_s = self.deadline_s
 
         destination = self.destination
 
@@ -102,6 +116,10 @@ class CreateSegmentationFilesBody:
             field_dict["drop_small_lesions"] = drop_small_lesions
         if drop_unlikely_lesions is not UNSET:
             field_dict["drop_unlikely_lesions"] = drop_unlikely_lesions
+        if priority is not UNSET:
+            field_dict["priority"] = priority
+        if deadline_s is not UNSET:
+            field_dict["deadline_s"] = deadline_s
         if destination is not UNSET:
             field_dict["destination"] = destination
         if objects is not UNSET:
@@ -167,6 +185,12 @@ class CreateSegmentationFilesBody:
                 )
             )
 
+        if not isinstance(self.priority, Unset):
+            files.append(("priority", (None, str(self.priority.value).encode(), "text/plain")))
+
+        if not isinstance(self.deadline_s, Unset):
+            files.append(("deadline_s", (None, str(self.deadline_s).encode(), "text/plain")))
+
         if not isinstance(self.destination, Unset):
             files.append(("destination", (None, str(self.destination).encode(), "text/plain")))
 
@@ -203,6 +227,15 @@ class CreateSegmentationFilesBody:
 
         drop_unlikely_lesions = d.pop("drop_unlikely_lesions", UNSET)
 
+        _priority = d.pop("priority", UNSET)
+        priority: CreateSegmentationFilesBodyPriority | Unset
+        if isinstance(_priority, Unset):
+            priority = UNSET
+        else:
+            priority = CreateSegmentationFilesBodyPriority(_priority)
+
+        deadline_s = d.pop("deadline_s", UNSET)
+
         destination = d.pop("destination", UNSET)
 
         objects = d.pop("objects", UNSET)
@@ -218,6 +251,8 @@ class CreateSegmentationFilesBody:
             drop_distant_tumor=drop_distant_tumor,
             drop_small_lesions=drop_small_lesions,
             drop_unlikely_lesions=drop_unlikely_lesions,
+            priority=priority,
+            deadline_s=deadline_s,
             destination=destination,
             objects=objects,
         )

@@ -15,6 +15,7 @@ class Links:
 
     Attributes:
         self_ (str):
+        events (str):
         mask_nifti (str):
         mask_dicom (str):
         report_dicom (str):
@@ -29,6 +30,7 @@ class Links:
     """
 
     self_: str
+    events: str
     mask_nifti: str
     mask_dicom: str
     report_dicom: str
@@ -44,6 +46,8 @@ class Links:
 
     def to_dict(self) -> dict[str, Any]:
         self_ = self.self_
+
+        events = self.events
 
         mask_nifti = self.mask_nifti
 
@@ -72,6 +76,7 @@ class Links:
         field_dict.update(
             {
                 "self": self_,
+                "events": events,
                 "mask_nifti": mask_nifti,
                 "mask_dicom": mask_dicom,
                 "report_dicom": report_dicom,
@@ -92,6 +97,8 @@ class Links:
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
         d = dict(src_dict)
         self_ = d.pop("self")
+
+        events = d.pop("events")
 
         mask_nifti = d.pop("mask_nifti")
 
@@ -117,6 +124,7 @@ class Links:
 
         links = cls(
             self_=self_,
+            events=events,
             mask_nifti=mask_nifti,
             mask_dicom=mask_dicom,
             report_dicom=report_dicom,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
 
+from ..models.segmentation_document_priority import SegmentationDocumentPriority
 from ..models.segmentation_document_status import SegmentationDocumentStatus
 from ..types import UNSET, Unset
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ..models.job_error import JobError
     from ..models.links import Links
     from ..models.model_document import ModelDocument
-    from ..models.progress import Progress
+    from ..models.progress_document import ProgressDocument
     from ..models.removal_document import RemovalDocument
     from ..models.segmentation_document_timings_s_type_0 import (
         SegmentationDocumentTimingsSType0,
@@ -37,9 +38,12 @@ class SegmentationDocument:
         Attributes:
             id (str):
             status (SegmentationDocumentStatus):
-            progress (Progress): How far a segmentation is.
+            priority (SegmentationDocumentPriority):
+            progress (ProgressDocument): How far a segmentation is; no slices before the model has begun.
             created_at (datetime.datetime):
+            deadline_at (datetime.datetime | None): until when it must have ended; null without a deadline
             finished_at (datetime.datetime | None):
+            expires_at (datetime.datetime | None): when its result is deleted; null until it has ended, or where it is kept
             source (None | SourceDocument):
             model (ModelDocument | None):
             findings (FindingsDocument | None):
@@ -54,9 +58,12 @@ class SegmentationDocument:
 
     id: str
     status: SegmentationDocumentStatus
-    progress: Progress
+    priority: SegmentationDocumentPriority
+    progress: ProgressDocument
     created_at: datetime.datetime
+    deadline_at: datetime.datetime | None
     finished_at: datetime.datetime | None
+    expires_at: datetime.datetime | None
     source: None | SourceDocument
     model: ModelDocument | None
     findings: FindingsDocument | None
@@ -83,15 +90,29 @@ class SegmentationDocument:
 
         status = self.status.value
 
+        priority = self.priority.value
+
         progress = self.progress.to_dict()
 
         created_at = self.created_at.isoformat()
+
+        deadline_at: None | str
+        if isinstance(self.deadline_at, datetime.datetime):
+            deadline_at = self.deadline_at.isoformat()
+        else:
+            deadline_at = self.deadline_at
 
         finished_at: None | str
         if isinstance(self.finished_at, datetime.datetime):
             finished_at = self.finished_at.isoformat()
         else:
             finished_at = self.finished_at
+
+        expires_at: None | str
+        if isinstance(self.expires_at, datetime.datetime):
+            expires_at = self.expires_at.isoformat()
+        else:
+            expires_at = self.expires_at
 
         source: dict[str, Any] | None
         if isinstance(self.source, SourceDocument):
@@ -159,9 +180,12 @@ class SegmentationDocument:
             {
                 "id": id,
                 "status": status,
+                "priority": priority,
                 "progress": progress,
                 "created_at": created_at,
+                "deadline_at": deadline_at,
                 "finished_at": finished_at,
+                "expires_at": expires_at,
                 "source": source,
                 "model": model,
                 "findings": findings,
@@ -185,7 +209,7 @@ class SegmentationDocument:
         from ..models.job_error import JobError  # noqa: PLC0415
         from ..models.links import Links  # noqa: PLC0415
         from ..models.model_document import ModelDocument  # noqa: PLC0415
-        from ..models.progress import Progress  # noqa: PLC0415
+        from ..models.progress_document import ProgressDocument  # noqa: PLC0415
         from ..models.removal_document import RemovalDocument  # noqa: PLC0415
         from ..models.segmentation_document_timings_s_type_0 import (
             SegmentationDocumentTimingsSType0,  # noqa: PLC0415
@@ -198,9 +222,26 @@ class SegmentationDocument:
 
         status = SegmentationDocumentStatus(d.pop("status"))
 
-        progress = Progress.from_dict(d.pop("progress"))
+        priority = SegmentationDocumentPriority(d.pop("priority"))
+
+        progress = ProgressDocument.from_dict(d.pop("progress"))
 
         created_at = datetime.datetime.fromisoformat(d.pop("created_at"))
+
+        def _parse_deadline_at(data: object) -> datetime.datetime | None:
+            if data is None:
+                return data
+            try:
+                if not isinstance(data, str):
+                    raise TypeError()
+                deadline_at_type_0 = datetime.datetime.fromisoformat(data)
+
+                return deadline_at_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(datetime.datetime | None, data)
+
+        deadline_at = _parse_deadline_at(d.pop("deadline_at"))
 
         def _parse_finished_at(data: object) -> datetime.datetime | None:
             if data is None:
@@ -216,6 +257,21 @@ class SegmentationDocument:
             return cast(datetime.datetime | None, data)
 
         finished_at = _parse_finished_at(d.pop("finished_at"))
+
+        def _parse_expires_at(data: object) -> datetime.datetime | None:
+            if data is None:
+                return data
+            try:
+                if not isinstance(data, str):
+                    raise TypeError()
+                expires_at_type_0 = datetime.datetime.fromisoformat(data)
+
+                return expires_at_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(datetime.datetime | None, data)
+
+        expires_at = _parse_expires_at(d.pop("expires_at"))
 
         def _parse_source(data: object) -> None | SourceDocument:
             if data is None:
@@ -356,9 +412,12 @@ class SegmentationDocument:
         segmentation_document = cls(
             id=id,
             status=status,
+            priority=priority,
             progress=progress,
             created_at=created_at,
+            deadline_at=deadline_at,
             finished_at=finished_at,
+            expires_at=expires_at,
             source=source,
             model=model,
             findings=findings,

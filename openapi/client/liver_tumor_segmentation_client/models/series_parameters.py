@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 from attrs import define as _attrs_define
 
 from ..models.series_parameters_objects_item import SeriesParametersObjectsItem
+from ..models.series_parameters_priority import SeriesParametersPriority
 from ..types import UNSET, Unset
 
 T = TypeVar("T", bound="SeriesParameters")
@@ -32,6 +33,9 @@ class SeriesParameters:
         drop_small_lesions (bool | Unset): Drop lesions under the model's smallest size. Default: True.
         drop_unlikely_lesions (bool | Unset): Drop lesions that the model's limits take for none: hardly surrounded by
             liver, of fluid, or no different from the liver around them. Default: True.
+        priority (SeriesParametersPriority | Unset): `stat` comes before all `routine` ones that have not begun.
+            Default: SeriesParametersPriority.ROUTINE.
+        deadline_s (float | None | Unset): Seconds from now after which the segmentation fails if it is not done.
         destination (None | str | Unset): The node that the objects are sent to; by default the origin.
         objects (list[SeriesParametersObjectsItem] | Unset): Which objects are sent, none if empty; sr needs seg.
     """
@@ -47,6 +51,8 @@ class SeriesParameters:
     drop_distant_tumor: bool | Unset = True
     drop_small_lesions: bool | Unset = True
     drop_unlikely_lesions: bool | Unset = True
+    priority: SeriesParametersPriority | Unset = SeriesParametersPriority.ROUTINE
+    deadline_s: float | None | Unset = UNSET
     destination: None | str | Unset = UNSET
     objects: list[SeriesParametersObjectsItem] | Unset = UNSET
 
@@ -84,6 +90,16 @@ class SeriesParameters:
         drop_small_lesions = self.drop_small_lesions
 
         drop_unlikely_lesions = self.drop_unlikely_lesions
+
+        priority: str | Unset = UNSET
+        if not isinstance(self.priority, Unset):
+            priority = self.priority.value
+
+        deadline_s: float | None | Unset
+        if isinstance(self.deadline_s, Unset):
+            deadline_s = UNSET
+        else:
+            deadline_s = self.deadline_s
 
         destination: None | str | Unset
         if isinstance(self.destination, Unset):
@@ -123,6 +139,10 @@ class SeriesParameters:
             field_dict["drop_small_lesions"] = drop_small_lesions
         if drop_unlikely_lesions is not UNSET:
             field_dict["drop_unlikely_lesions"] = drop_unlikely_lesions
+        if priority is not UNSET:
+            field_dict["priority"] = priority
+        if deadline_s is not UNSET:
+            field_dict["deadline_s"] = deadline_s
         if destination is not UNSET:
             field_dict["destination"] = destination
         if objects is not UNSET:
@@ -176,6 +196,22 @@ class SeriesParameters:
 
         drop_unlikely_lesions = d.pop("drop_unlikely_lesions", UNSET)
 
+        _priority = d.pop("priority", UNSET)
+        priority: SeriesParametersPriority | Unset
+        if isinstance(_priority, Unset):
+            priority = UNSET
+        else:
+            priority = SeriesParametersPriority(_priority)
+
+        def _parse_deadline_s(data: object) -> float | None | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            return cast(float | None | Unset, data)
+
+        deadline_s = _parse_deadline_s(d.pop("deadline_s", UNSET))
+
         def _parse_destination(data: object) -> None | str | Unset:
             if data is None:
                 return data
@@ -206,6 +242,8 @@ class SeriesParameters:
             drop_distant_tumor=drop_distant_tumor,
             drop_small_lesions=drop_small_lesions,
             drop_unlikely_lesions=drop_unlikely_lesions,
+            priority=priority,
+            deadline_s=deadline_s,
             destination=destination,
             objects=objects,
         )

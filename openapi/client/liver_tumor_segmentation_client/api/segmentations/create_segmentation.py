@@ -6,6 +6,7 @@ import httpx
 from ... import errors
 from ...client import AuthenticatedClient, Client
 from ...models.create_segmentation_files_body import CreateSegmentationFilesBody
+from ...models.create_segmentation_priority import CreateSegmentationPriority
 from ...models.problem import Problem
 from ...models.segmentation_document import SegmentationDocument
 from ...types import UNSET, File, Response, Unset
@@ -23,6 +24,8 @@ def _get_kwargs(
     drop_distant_tumor: bool | Unset = UNSET,
     drop_small_lesions: bool | Unset = UNSET,
     drop_unlikely_lesions: bool | Unset = UNSET,
+    priority: CreateSegmentationPriority | Unset = UNSET,
+    deadline_s: float | Unset = UNSET,
     destination: str | Unset = UNSET,
     objects: str | Unset = UNSET,
     prefer: str | Unset = UNSET,
@@ -54,6 +57,14 @@ def _get_kwargs(
     params["drop_small_lesions"] = drop_small_lesions
 
     params["drop_unlikely_lesions"] = drop_unlikely_lesions
+
+    json_priority: str | Unset = UNSET
+    if not isinstance(priority, Unset):
+        json_priority = priority.value
+
+    params["priority"] = json_priority
+
+    params["deadline_s"] = deadline_s
 
     params["destination"] = destination
 
@@ -149,6 +160,11 @@ def _parse_response(
 
         return response_422
 
+    if response.status_code == 429:
+        response_429 = Problem.from_dict(response.json())
+
+        return response_429
+
     if response.status_code == 431:
         response_431 = Problem.from_dict(response.json())
 
@@ -199,6 +215,8 @@ def sync_detailed(
     drop_distant_tumor: bool | Unset = UNSET,
     drop_small_lesions: bool | Unset = UNSET,
     drop_unlikely_lesions: bool | Unset = UNSET,
+    priority: CreateSegmentationPriority | Unset = UNSET,
+    deadline_s: float | Unset = UNSET,
     destination: str | Unset = UNSET,
     objects: str | Unset = UNSET,
     prefer: str | Unset = UNSET,
@@ -229,6 +247,10 @@ def sync_detailed(
         drop_unlikely_lesions (bool | Unset): Drop lesions that the model's limits take for none:
             hardly surrounded by liver, of fluid, or no different from the liver around them. By
             default true.
+        priority (CreateSegmentationPriority | Unset): `stat` comes before all `routine` ones that
+            have not begun. By default "routine".
+        deadline_s (float | Unset): Seconds from now after which the segmentation fails if it is
+            not done.
         destination (str | Unset): Name of the PACS node of the settings that the objects are sent
             to.
         objects (str | Unset): Which objects, separated by commas; by default seg,sr,rtstruct. sr
@@ -268,6 +290,8 @@ def sync_detailed(
         drop_distant_tumor=drop_distant_tumor,
         drop_small_lesions=drop_small_lesions,
         drop_unlikely_lesions=drop_unlikely_lesions,
+        priority=priority,
+        deadline_s=deadline_s,
         destination=destination,
         objects=objects,
         prefer=prefer,
@@ -294,6 +318,8 @@ def sync(
     drop_distant_tumor: bool | Unset = UNSET,
     drop_small_lesions: bool | Unset = UNSET,
     drop_unlikely_lesions: bool | Unset = UNSET,
+    priority: CreateSegmentationPriority | Unset = UNSET,
+    deadline_s: float | Unset = UNSET,
     destination: str | Unset = UNSET,
     objects: str | Unset = UNSET,
     prefer: str | Unset = UNSET,
@@ -324,6 +350,10 @@ def sync(
         drop_unlikely_lesions (bool | Unset): Drop lesions that the model's limits take for none:
             hardly surrounded by liver, of fluid, or no different from the liver around them. By
             default true.
+        priority (CreateSegmentationPriority | Unset): `stat` comes before all `routine` ones that
+            have not begun. By default "routine".
+        deadline_s (float | Unset): Seconds from now after which the segmentation fails if it is
+            not done.
         destination (str | Unset): Name of the PACS node of the settings that the objects are sent
             to.
         objects (str | Unset): Which objects, separated by commas; by default seg,sr,rtstruct. sr
@@ -364,6 +394,8 @@ def sync(
         drop_distant_tumor=drop_distant_tumor,
         drop_small_lesions=drop_small_lesions,
         drop_unlikely_lesions=drop_unlikely_lesions,
+        priority=priority,
+        deadline_s=deadline_s,
         destination=destination,
         objects=objects,
         prefer=prefer,
@@ -384,6 +416,8 @@ async def asyncio_detailed(
     drop_distant_tumor: bool | Unset = UNSET,
     drop_small_lesions: bool | Unset = UNSET,
     drop_unlikely_lesions: bool | Unset = UNSET,
+    priority: CreateSegmentationPriority | Unset = UNSET,
+    deadline_s: float | Unset = UNSET,
     destination: str | Unset = UNSET,
     objects: str | Unset = UNSET,
     prefer: str | Unset = UNSET,
@@ -414,6 +448,10 @@ async def asyncio_detailed(
         drop_unlikely_lesions (bool | Unset): Drop lesions that the model's limits take for none:
             hardly surrounded by liver, of fluid, or no different from the liver around them. By
             default true.
+        priority (CreateSegmentationPriority | Unset): `stat` comes before all `routine` ones that
+            have not begun. By default "routine".
+        deadline_s (float | Unset): Seconds from now after which the segmentation fails if it is
+            not done.
         destination (str | Unset): Name of the PACS node of the settings that the objects are sent
             to.
         objects (str | Unset): Which objects, separated by commas; by default seg,sr,rtstruct. sr
@@ -453,6 +491,8 @@ async def asyncio_detailed(
         drop_distant_tumor=drop_distant_tumor,
         drop_small_lesions=drop_small_lesions,
         drop_unlikely_lesions=drop_unlikely_lesions,
+        priority=priority,
+        deadline_s=deadline_s,
         destination=destination,
         objects=objects,
         prefer=prefer,
@@ -477,6 +517,8 @@ async def asyncio(
     drop_distant_tumor: bool | Unset = UNSET,
     drop_small_lesions: bool | Unset = UNSET,
     drop_unlikely_lesions: bool | Unset = UNSET,
+    priority: CreateSegmentationPriority | Unset = UNSET,
+    deadline_s: float | Unset = UNSET,
     destination: str | Unset = UNSET,
     objects: str | Unset = UNSET,
     prefer: str | Unset = UNSET,
@@ -507,6 +549,10 @@ async def asyncio(
         drop_unlikely_lesions (bool | Unset): Drop lesions that the model's limits take for none:
             hardly surrounded by liver, of fluid, or no different from the liver around them. By
             default true.
+        priority (CreateSegmentationPriority | Unset): `stat` comes before all `routine` ones that
+            have not begun. By default "routine".
+        deadline_s (float | Unset): Seconds from now after which the segmentation fails if it is
+            not done.
         destination (str | Unset): Name of the PACS node of the settings that the objects are sent
             to.
         objects (str | Unset): Which objects, separated by commas; by default seg,sr,rtstruct. sr
@@ -548,6 +594,8 @@ async def asyncio(
             drop_distant_tumor=drop_distant_tumor,
             drop_small_lesions=drop_small_lesions,
             drop_unlikely_lesions=drop_unlikely_lesions,
+            priority=priority,
+            deadline_s=deadline_s,
             destination=destination,
             objects=objects,
             prefer=prefer,

@@ -5,6 +5,9 @@ import httpx
 
 from ... import errors
 from ...client import AuthenticatedClient, Client
+from ...models.list_segmentations_status_type_0_item import (
+    ListSegmentationsStatusType0Item,
+)
 from ...models.problem import Problem
 from ...models.segmentation_list import SegmentationList
 from ...types import UNSET, Response, Unset
@@ -12,11 +15,25 @@ from ...types import UNSET, Response, Unset
 
 def _get_kwargs(
     *,
+    status: list[ListSegmentationsStatusType0Item] | None | Unset = UNSET,
     limit: int | Unset = 50,
     offset: int | Unset = 0,
 ) -> dict[str, Any]:
 
     params: dict[str, Any] = {}
+
+    json_status: list[str] | None | Unset
+    if isinstance(status, Unset):
+        json_status = UNSET
+    elif isinstance(status, list):
+        json_status = []
+        for status_type_0_item_data in status:
+            status_type_0_item = status_type_0_item_data.value
+            json_status.append(status_type_0_item)
+
+    else:
+        json_status = status
+    params["status"] = json_status
 
     params["limit"] = limit
 
@@ -86,12 +103,15 @@ def _build_response(
 def sync_detailed(
     *,
     client: AuthenticatedClient | Client,
+    status: list[ListSegmentationsStatusType0Item] | None | Unset = UNSET,
     limit: int | Unset = 50,
     offset: int | Unset = 0,
 ) -> Response[Problem | SegmentationList]:
     """Segmentations, the newest first
 
     Args:
+        status (list[ListSegmentationsStatusType0Item] | None | Unset): Only those of this status,
+            or of one of several.
         limit (int | Unset): How many. Default: 50.
         offset (int | Unset): How many newer ones to skip. Default: 0.
 
@@ -104,6 +124,7 @@ def sync_detailed(
     """
 
     kwargs = _get_kwargs(
+        status=status,
         limit=limit,
         offset=offset,
     )
@@ -118,12 +139,15 @@ def sync_detailed(
 def sync(
     *,
     client: AuthenticatedClient | Client,
+    status: list[ListSegmentationsStatusType0Item] | None | Unset = UNSET,
     limit: int | Unset = 50,
     offset: int | Unset = 0,
 ) -> Problem | SegmentationList | None:
     """Segmentations, the newest first
 
     Args:
+        status (list[ListSegmentationsStatusType0Item] | None | Unset): Only those of this status,
+            or of one of several.
         limit (int | Unset): How many. Default: 50.
         offset (int | Unset): How many newer ones to skip. Default: 0.
 
@@ -137,6 +161,7 @@ def sync(
 
     return sync_detailed(
         client=client,
+        status=status,
         limit=limit,
         offset=offset,
     ).parsed
@@ -145,12 +170,15 @@ def sync(
 async def asyncio_detailed(
     *,
     client: AuthenticatedClient | Client,
+    status: list[ListSegmentationsStatusType0Item] | None | Unset = UNSET,
     limit: int | Unset = 50,
     offset: int | Unset = 0,
 ) -> Response[Problem | SegmentationList]:
     """Segmentations, the newest first
 
     Args:
+        status (list[ListSegmentationsStatusType0Item] | None | Unset): Only those of this status,
+            or of one of several.
         limit (int | Unset): How many. Default: 50.
         offset (int | Unset): How many newer ones to skip. Default: 0.
 
@@ -163,6 +191,7 @@ async def asyncio_detailed(
     """
 
     kwargs = _get_kwargs(
+        status=status,
         limit=limit,
         offset=offset,
     )
@@ -175,12 +204,15 @@ async def asyncio_detailed(
 async def asyncio(
     *,
     client: AuthenticatedClient | Client,
+    status: list[ListSegmentationsStatusType0Item] | None | Unset = UNSET,
     limit: int | Unset = 50,
     offset: int | Unset = 0,
 ) -> Problem | SegmentationList | None:
     """Segmentations, the newest first
 
     Args:
+        status (list[ListSegmentationsStatusType0Item] | None | Unset): Only those of this status,
+            or of one of several.
         limit (int | Unset): How many. Default: 50.
         offset (int | Unset): How many newer ones to skip. Default: 0.
 
@@ -195,6 +227,7 @@ async def asyncio(
     return (
         await asyncio_detailed(
             client=client,
+            status=status,
             limit=limit,
             offset=offset,
         )

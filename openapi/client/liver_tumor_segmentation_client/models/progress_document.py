@@ -6,20 +6,24 @@ from typing import Any, TypeVar
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
 
-T = TypeVar("T", bound="Progress")
+T = TypeVar("T", bound="ProgressDocument")
 
 
 @_attrs_define
-class Progress:
-    """How far a segmentation is.
+class ProgressDocument:
+    """How far a segmentation is; no slices before the model has begun.
 
     Attributes:
         stage (str):
         fraction (float):
+        slices_done (int):
+        slices_total (int):
     """
 
     stage: str
     fraction: float
+    slices_done: int
+    slices_total: int
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -27,12 +31,18 @@ class Progress:
 
         fraction = self.fraction
 
+        slices_done = self.slices_done
+
+        slices_total = self.slices_total
+
         field_dict: dict[str, Any] = {}
         field_dict.update(self.additional_properties)
         field_dict.update(
             {
                 "stage": stage,
                 "fraction": fraction,
+                "slices_done": slices_done,
+                "slices_total": slices_total,
             }
         )
 
@@ -45,13 +55,19 @@ class Progress:
 
         fraction = d.pop("fraction")
 
-        progress = cls(
+        slices_done = d.pop("slices_done")
+
+        slices_total = d.pop("slices_total")
+
+        progress_document = cls(
             stage=stage,
             fraction=fraction,
+            slices_done=slices_done,
+            slices_total=slices_total,
         )
 
-        progress.additional_properties = d
-        return progress
+        progress_document.additional_properties = d
+        return progress_document
 
     @property
     def additional_keys(self) -> list[str]:
