@@ -87,7 +87,7 @@ def test_client_that_leaves_during_its_upload(tmp_path: Path) -> None:
         until_metric(port, gone % "/v1/segmentations", 1)
         assert post(port)["findings"]["liver"]["area_px"] == 1600
         files = [path.name for path in tmp_path.rglob("*") if path.is_file()]
-        assert all(name.startswith("jobs.sqlite") for name in files)
+        assert all(name.startswith(("jobs.sqlite", "steps.sqlite")) for name in files)
 
 
 def test_client_that_leaves_while_it_waits(tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ from .create_segmentation_priority import CreateSegmentationPriority
 from .delivery_document import DeliveryDocument
 from .delivery_document_objects_item import DeliveryDocumentObjectsItem
 from .diameter_document import DiameterDocument
-from .event_document import EventDocument
-from .event_document_status import EventDocumentStatus
 from .field_of_view import FieldOfView
 from .findings_document import FindingsDocument
 from .get_mask_dicom_encoding import GetMaskDicomEncoding
@@ -75,8 +73,6 @@ __all__ = (
     "DeliveryDocument",
     "DeliveryDocumentObjectsItem",
     "DiameterDocument",
-    "EventDocument",
-    "EventDocumentStatus",
     "FieldOfView",
     "FindingsDocument",
     "GetMaskDicomEncoding",

@@ -6,7 +6,6 @@ import httpx
 
 from ... import errors
 from ...client import AuthenticatedClient, Client
-from ...models.event_document import EventDocument
 from ...models.problem import Problem
 from ...types import Response
 
@@ -27,10 +26,9 @@ def _get_kwargs(
 
 def _parse_response(
     *, client: AuthenticatedClient | Client, response: httpx.Response
-) -> EventDocument | Problem | None:
+) -> Problem | str | None:
     if response.status_code == 200:
-        response_200 = EventDocument.from_dict(response.json())
-
+        response_200 = response.text
         return response_200
 
     if response.status_code == 400:
@@ -66,7 +64,7 @@ def _parse_response(
 
 def _build_response(
     *, client: AuthenticatedClient | Client, response: httpx.Response
-) -> Response[EventDocument | Problem]:
+) -> Response[Problem | str]:
     return Response(
         status_code=HTTPStatus(response.status_code),
         content=response.content,
@@ -79,7 +77,7 @@ def sync_detailed(
     id: str,
     *,
     client: AuthenticatedClient | Client,
-) -> Response[EventDocument | Problem]:
+) -> Response[Problem | str]:
     """How far a segmentation is, as it goes
 
      Server-sent events: `progress` with every change of status, stage and slices, then `end`.
@@ -95,7 +93,7 @@ def sync_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[EventDocument | Problem]
+        Response[Problem | str]
     """
 
     kwargs = _get_kwargs(
@@ -113,7 +111,7 @@ def sync(
     id: str,
     *,
     client: AuthenticatedClient | Client,
-) -> EventDocument | Problem | None:
+) -> Problem | str | None:
     """How far a segmentation is, as it goes
 
      Server-sent events: `progress` with every change of status, stage and slices, then `end`.
@@ -129,7 +127,7 @@ def sync(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        EventDocument | Problem
+        Problem | str
     """
 
     return sync_detailed(
@@ -142,7 +140,7 @@ async def asyncio_detailed(
     id: str,
     *,
     client: AuthenticatedClient | Client,
-) -> Response[EventDocument | Problem]:
+) -> Response[Problem | str]:
     """How far a segmentation is, as it goes
 
      Server-sent events: `progress` with every change of status, stage and slices, then `end`.
@@ -158,7 +156,7 @@ async def asyncio_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[EventDocument | Problem]
+        Response[Problem | str]
     """
 
     kwargs = _get_kwargs(
@@ -174,7 +172,7 @@ async def asyncio(
     id: str,
     *,
     client: AuthenticatedClient | Client,
-) -> EventDocument | Problem | None:
+) -> Problem | str | None:
     """How far a segmentation is, as it goes
 
      Server-sent events: `progress` with every change of status, stage and slices, then `end`.
@@ -190,7 +188,7 @@ async def asyncio(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        EventDocument | Problem
+        Problem | str
     """
 
     return (
