@@ -21,15 +21,16 @@ def conclude(
     error: JobError | None,
     timings_s: Mapping[str, float] | None = None,
     reached: Progress | None = None,
+    executor: str | None = None,
 ) -> None:
-    """Write down how a job ended, unless that was done before."""
+    """Write down how a job ended, unless that was done before, or `executor` does not hold it."""
     status: EndStatus = "succeeded" if error is None else "failed"
     if error is not None and error.code == Cancelled.code:
         status = "cancelled"
     outcome = Outcome(
         status=status, finished_at=now(), timings_s=dict(timings_s or {}), error=error
     )
-    if not registry.conclude(row, outcome, reached):
+    if not registry.conclude(row, outcome, reached, executor):
         return
     metrics.jobs.labels(status=status).inc()
     metrics.observe_stages(outcome.timings_s)

@@ -45,6 +45,10 @@ class Engine:
         self._workflow = workflow
         DBOS.listen_queues([self._queue])
         DBOS.launch()
+        self.open_queue()
+
+    def open_queue(self) -> None:
+        """Listen for what this process resumes; again, where it was taken for dead meanwhile."""
         DBOS.register_queue(self._queue, polling_interval_sec=_POLL_S, on_conflict="always_update")
 
     def start(self, job_id: str, is_first: bool) -> None:

@@ -5,6 +5,7 @@ Every process does all of it; that two do the same at once changes nothing.
 
 import threading
 import time
+from contextlib import suppress
 
 import structlog
 
@@ -65,8 +66,12 @@ class Housekeeping:
         self._thread.start()
 
     def close(self) -> None:
+        """Beat no more, and leave nothing for others to find out."""
         self._closed.set()
         self._thread.join(2 * BEAT_S)
+        with suppress(Unavailable, StorageFull):
+            for row in self._registry.bury(self._executor):
+                self._tidy_after(row)
 
     def receiving(self, job_id: str) -> "_Receiving":
         """While the block runs, a job of this id is being taken in by this process."""
@@ -84,7 +89,8 @@ class Housekeeping:
 
     def _beat(self) -> None:
         moment = time.monotonic()
-        self._registry.beat(self._executor)
+        if not self._registry.beat(self._executor):
+            self._engine.open_queue()
         if self._is_shared:
             self._tell()
             # After a time in which nobody could beat, the others are given as long to be heard.

@@ -335,10 +335,10 @@ class Jobs:
                 if spool is not None:
                     self._store.put(key(row.folder, INPUT), spool.chunks())
                 if readable is not None:
-                    self._fresh.put(request.id, readable)
+                    self._fresh.put(row.folder, readable)
                 self._registry.confirm(request.id)
             except BaseException:
-                self._fresh.take(request.id)
+                self._fresh.take(row.folder)
                 with suppress(Exception):  # else housekeeping finds it
                     self._store.delete_all(row.folder)
                     self._registry.remove(row.id, row.folder)
@@ -379,7 +379,7 @@ class Jobs:
     def _await_idle(self, row: JobRow) -> None:
         """Until nobody works on a job that has ended."""
         live = None if self._worker is None else self._worker.live.get(row.id)
-        if live is not None:
+        if live is not None and live.row.folder == row.folder:
             if not live.ended.wait(STOP_S):
                 raise Busy("Expected the job to stop, found it still at work.")
             return

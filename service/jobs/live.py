@@ -7,12 +7,13 @@ from service.jobs.records import JobRow, Lane, Progress
 from service.stopping import StopSignal
 
 QUEUED = "queued"
+FETCH = "fetch"
 DELIVER = "deliver"
 DONE = "done"
 """The stage of a job whose end is written down, or about to be."""
 
 _BEGINS_AT = {
-    "fetch": 0.0,
+    FETCH: 0.0,
     "inspect": 0.02,
     "read": 0.03,
     "label": 0.05,
@@ -70,18 +71,21 @@ class LiveJobs:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is in work that may end this process, or would end with it."""
-        return all(job.stage in (DELIVER, DONE) for job in self.all())
+        """Whether nothing is in work that may end this process; what waits for a PACS does not."""
+        return all(job.stage in (FETCH, DELIVER, DONE) for job in self.all())
 
     @property
     def has_suspect(self) -> bool:
         """Whether one is in work that has to be alone."""
         return any(job.is_alone and job.stage not in (DELIVER, DONE) for job in self.all())
 
-    def begin(self, row: JobRow, stop: StopSignal, is_alone: bool) -> None:
-        """A job was taken."""
+    def begin(self, row: JobRow, stop: StopSignal, is_alone: bool) -> bool:
+        """A job was taken; false where an earlier one of its id has not quite ended here."""
         with self._lock:
+            if row.id in self._jobs:
+                return False
             self._jobs[row.id] = LiveJob(row, stop, is_alone, row.lane)
+            return True
 
     def get(self, job_id: str) -> LiveJob | None:
         return self._jobs.get(job_id)

@@ -33,7 +33,6 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -238,9 +237,9 @@ class Registry:
                 mine = (_JOBS.c.id == job_id) & (_JOBS.c.executor == executor) & _UNFINISHED
                 connection.execute(_JOBS.update().where(mine).values(**reached._asdict()))
 
-    def begin_delivery(self, row: JobRow) -> None:
+    def begin_delivery(self, row: JobRow, executor: str) -> None:
         """A job's result is there, and its PACS is waited for: what follows ends no process."""
-        self._update([*_same(row)], stage="deliver", attempts=1)
+        self._update(_held(row, executor), stage="deliver", attempts=1)
 
     def choose_result(self, row: JobRow, run: str) -> bool:
         """Let one run's result be the job's; false where another's is, or the job is gone."""
@@ -252,8 +251,17 @@ class Registry:
         """Note what became of the objects that were sent."""
         self._update([*_same(row)], delivered=delivered)
 
-    def conclude(self, row: JobRow, outcome: Outcome, reached: Progress | None) -> bool:
-        """Write down how a job ended, unless that was done before; says whether it was now."""
+    def conclude(
+        self,
+        row: JobRow,
+        outcome: Outcome,
+        reached: Progress | None = None,
+        executor: str | None = None,
+    ) -> bool:
+        """Write down how a job ended, unless that was done before; says whether it was now.
+
+        An `executor` can only say so of a job that it holds.
+        """
         finished_ms = int(outcome.finished_at.timestamp() * 1000)
         slices = (
             {}
@@ -261,7 +269,7 @@ class Registry:
             else {"slices_done": reached.slices_done, "slices_total": reached.slices_total}
         )
         return self._update(
-            [*_same(row), _UNFINISHED],
+            [*(_same(row) if executor is None else _held(row, executor)), _UNFINISHED],
             outcome=outcome.model_dump_json(),
             status=outcome.status,
             stage="done",
@@ -272,15 +280,15 @@ class Registry:
 
     # Executors
 
-    def beat(self, executor: str) -> None:
-        """Say that this executor lives."""
-        insert = sqlite.insert if self._is_sqlite else postgresql.insert
-        lives = insert(_EXECUTORS).values(id=executor, seen_ms=self._database_ms)
-        again = lives.on_conflict_do_update(
-            index_elements=["id"], set_={"seen_ms": self._database_ms}
-        )
+    def beat(self, executor: str) -> bool:
+        """Say that this executor lives; false where it was new, or was taken for dead."""
+        alive = {"seen_ms": self._database_ms}
         with self._writing() as connection:
-            connection.execute(again)
+            known = _EXECUTORS.update().where(_EXECUTORS.c.id == executor).values(alive)
+            if connection.execute(known).rowcount:
+                return True
+            connection.execute(_EXECUTORS.insert().values(id=executor, **alive))
+        return False
 
     def silent(self, seconds: float) -> list[str]:
         """Executors that have not been heard of for so long."""

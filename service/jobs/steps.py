@@ -78,15 +78,19 @@ class Fresh:
         self._readables: dict[str, Readable] = {}
         self._lock = threading.Lock()
 
-    def put(self, job_id: str, readable: Readable) -> None:
-        """Keep one, unless that would be too many: jobs may be taken by another process."""
-        with self._lock:
-            if len(self._readables) < self._most:
-                self._readables[job_id] = readable
+    def put(self, folder: str, readable: Readable) -> None:
+        """Keep one by its job's folder, since an id may come again with another input.
 
-    def take(self, job_id: str) -> Readable | None:
+        Above so many the oldest is let go: its job may have been taken by another process.
+        """
         with self._lock:
-            return self._readables.pop(job_id, None)
+            self._readables[folder] = readable
+            while len(self._readables) > self._most:
+                self._readables.pop(next(iter(self._readables)))
+
+    def take(self, folder: str) -> Readable | None:
+        with self._lock:
+            return self._readables.pop(folder, None)
 
 
 class Task:

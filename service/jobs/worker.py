@@ -111,8 +111,8 @@ class Worker:
     def check(self) -> None:
         """Compare with what the registry says that this process holds, and mend either.
 
-        A job that is no longer its own is stopped; one that it does not know, since the database
-        went away in the wrong moment, waits again.
+        A job that has ended or is no longer its own is stopped; one that it does not know, since
+        the database went away in the wrong moment, waits again.
         """
         with self._claiming:
             rows = {row.folder: row for row in self._registry.of_executor(self._executor)}
@@ -124,7 +124,7 @@ class Worker:
                 tidy(self._registry, self._store, row)
         for folder, job in known.items():
             if folder not in rows or rows[folder].finished_ms is not None:
-                job.stop.stop(cancelled())
+                self._interrupt(job)
 
     def _interrupt(self, job: LiveJob) -> None:
         job.stop.stop(ShuttingDown("The service ended before the work was done."))
@@ -159,11 +159,17 @@ class Worker:
             # One of each lane at a time, so that others get their share of what waits.
             places = {lane: min(1, free) for lane, free in self._free().items()}
             rows = self._registry.claim(self._executor, places, self.live.is_idle)
-            for row in rows:
-                self.live.begin(row, _stop_of(row), row.attempts > SUSPECT_AFTER)
+            begun = [
+                row
+                for row in rows
+                if self.live.begin(row, _stop_of(row), row.attempts > SUSPECT_AFTER)
+            ]
         for row in rows:
-            self._start(row)
-        if rows:
+            if row in begun:
+                self._start(row)
+            else:
+                self._registry.hand_back(row, self._executor, was_tried=False)
+        if begun:
             self._wake.set()
 
     def _free(self) -> Mapping[Lane, int]:
@@ -200,33 +206,32 @@ class Worker:
             with suppress(Unavailable, StorageFull):  # found again by `check`
                 tidy(self._registry, self._store, row)
         except Interrupted:
-            self._hand_back(row, live)
+            self._hand_back(row)
             raise
         finally:
             self._end(row)
 
     def _end(self, row: JobRow) -> None:
         self.live.end(row.id)
-        self._fresh.take(row.id)
+        self._fresh.take(row.folder)
         self._bus.send(Message("ended", row.id))
         self._wake.set()
 
-    def _hand_back(self, row: JobRow, live: LiveJob) -> None:
-        """Best done at once; else it is found that this process no longer works on it."""
-        if isinstance(live.stop.reason, Cancelled):
-            with suppress(Unavailable, StorageFull):
-                tidy(self._registry, self._store, row)
-            return
+    def _hand_back(self, row: JobRow) -> None:
+        """Best done at once; else `check` finds that this process does not work on it."""
         with suppress(Unavailable, StorageFull):
             self._registry.hand_back(row, self._executor, was_tried=False)
-            self._bus.send(Message("waits", row.id))
+            found = self._registry.get(row.id)
+            if found is None or found.folder != row.folder or found.finished_ms is not None:
+                tidy(self._registry, self._store, row)
+        self._bus.send(Message("waits", row.id))
 
     def _perform(self, row: JobRow, live: LiveJob) -> None:
         request = row.asked
         run = Run(request.options, self._model, live.stop, live.advance, live.enter, row.priority)
         task = Task(
             row, request, run, self._store, self._settings, self._pacs, live, self._registry,
-            self._fresh.take(row.id),
+            self._fresh.take(row.folder),
         )  # fmt: skip
         try:
             if row.attempts > MAX_ATTEMPTS:
@@ -234,7 +239,7 @@ class Worker:
             error = None if request.origin is None else task.step("fetch", task.fetch)
             error = error or self._segment(task, live)
             if error is None and request.delivery is not None:
-                persist(lambda: self._registry.begin_delivery(row), live.stop)
+                persist(lambda: self._registry.begin_delivery(row, self._executor), live.stop)
                 live.enter(DELIVER)
                 self._wake.set()  # its place is free
                 error = task.step("deliver", task.deliver)
@@ -249,8 +254,9 @@ class Worker:
             while True:
                 try:
                     return conclude(
-                        self._registry, self._metrics, row, ended, run.timings_s, live.progress
-                    )
+                        self._registry, self._metrics, row, ended, run.timings_s, live.progress,
+                        self._executor,
+                    )  # fmt: skip
                 except (StorageFull, Unavailable) as error:
                     # A deadline that has passed is no reason not to say so.
                     if isinstance(live.stop.reason, ShuttingDown | Cancelled):
