@@ -72,12 +72,25 @@ def _run(role: "Role") -> None:
     application = create_app(settings, open_model or open_session, role)
 
     class Server(uvicorn.Server):
-        """Tells the application at once that it is to end, so that nobody waits in vain."""
+        """Answers on, `ready` with 503, until the jobs have ended or were handed back."""
+
+        is_ending = False
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self.started:
-                application.state.resources.drain()
-            super().handle_exit(sig, frame)
+            if self.is_ending or not self.started:
+                super().handle_exit(sig, frame)
+                return
+            self.is_ending = True
+            held = application.state.resources
+            held.drain()
+
+            def end() -> None:
+                held.finish_jobs()
+                # Requests had as long; those that go on now may finish what is left of it.
+                self.config.timeout_graceful_shutdown = max(1, int(held.grace_left_s))
+                uvicorn.Server.handle_exit(self, sig, None)
+
+            threading.Thread(target=end, name="drain").start()
 
     memory.keep_little()
     memory.collect_rarely()

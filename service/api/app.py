@@ -151,6 +151,6 @@ def _open_jobs(held: Resources, described: Loaded) -> Jobs:
 def _close(held: Resources) -> None:
     """Jobs first: they are told to stop, and then find a batcher that answers nobody."""
     if held.jobs is not None:
-        held.jobs.close(held.grace_left_s)
+        held.jobs.close()
     if held.model is not None:
         held.model.close()

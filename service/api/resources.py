@@ -110,6 +110,11 @@ class Resources:
             self.jobs.stop_claiming()
         self.loop.call_soon_threadsafe(self.draining.set)
 
+    def finish_jobs(self) -> None:
+        """Wait for the jobs that run here, as long as the grace is; blocks."""
+        if self.jobs is not None:
+            self.jobs.drain(self.grace_left_s)
+
     @property
     def grace_left_s(self) -> float:
         """Of the seconds that what runs may take to end; 0 where nobody asked to end."""

@@ -126,6 +126,7 @@ class Housekeeping:
         for row in left:
             self._tidy_after(row)
         self._engine.forget_executor(dead)
+        self._registry.forget(dead)  # last: what is cut off is done again
         self._bus.send(Message("waits", ""))
         _log.info("jobs of a dead process wait again", executor=dead)
 

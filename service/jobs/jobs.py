@@ -152,10 +152,16 @@ class Jobs:
         if self._worker is not None:
             self._worker.stop_claiming()
 
-    def close(self, grace_s: float = 0.0) -> None:
+    def drain(self, grace_s: float) -> None:
         """Finish for so long what runs; the rest waits for another process, or the next start."""
         if self._worker is not None:
             self._worker.drain(grace_s)
+
+    def close(self) -> None:
+        """Let go of all that is open, and of what still runs."""
+        if self._worker is not None:
+            self._worker.drain(0)
+            self._worker.close()
         self._housekeeping.close()
         self._engine.close()
         self._bus.close()

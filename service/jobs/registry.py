@@ -316,9 +316,13 @@ class Registry:
                     status="queued", executor=None, stage="queued"
                 )
             )  # fmt: skip
-            connection.execute(_EXECUTORS.delete().where(_EXECUTORS.c.id == executor))
             left = connection.execute(select(_JOBS).where(held))
             return [_job(row) for row in left]
+
+    def forget(self, executor: str) -> None:
+        """Nothing is left of a dead executor."""
+        with self._writing() as connection:
+            connection.execute(_EXECUTORS.delete().where(_EXECUTORS.c.id == executor))
 
     # Plumbing
 

@@ -48,6 +48,12 @@ MAX_ATTEMPTS = 5
 FETCHES = 4
 """Series fetched at once by one process; each holds an instance in memory."""
 
+_BACK_OF_GRACE = 0.2
+"""The part of the grace that is left for handing back, which waits for the end of a batch."""
+
+BACK_S = 5.0
+"""The least that is waited for that; who has not noticed by then is cut off with the process."""
+
 LOOK_S = 1.0
 """Until it looks for waiting jobs although nobody said that there are any."""
 
@@ -93,19 +99,24 @@ class Worker:
         self._wake.set()
 
     def drain(self, grace_s: float) -> None:
-        """End: what runs may be finished for so long, and goes back then."""
-        deadline = time.monotonic() + grace_s
+        """End within so many seconds: what is not done after most of them goes back."""
+        end = time.monotonic() + grace_s
         self.stop_claiming()
         self._thread.join(LOOK_S + grace_s)
         for job in self.live.all():
             if job.stage in (QUEUED, DELIVER):
                 self._interrupt(job)
-        for job in self.live.all():
-            job.ended.wait(max(0.0, deadline - time.monotonic()))
+        self._await_ended(end - _BACK_OF_GRACE * grace_s)
         for job in self.live.all():
             self._interrupt(job)
+        self._await_ended(max(end, time.monotonic() + BACK_S))
+
+    def _await_ended(self, until: float) -> None:
         for job in self.live.all():
-            job.ended.wait(self._settings.grace_s)
+            job.ended.wait(max(0.0, until - time.monotonic()))
+
+    def close(self) -> None:
+        """Hear no more; after `drain`."""
         self._listening.__exit__(None, None, None)
 
     def check(self) -> None:
