@@ -4,7 +4,9 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -117,12 +119,16 @@ for _ in range(2):
 """
 
 
+QUICKLY_COMPILED = "--xla_backend_optimization_level=0"
+"""Networks this small take XLA far longer to compile than to run."""
+
+
 def printed(backend: str, script: str, *arguments: str, **settings: str) -> list[str]:
     """The lines that a script prints on two virtual devices."""
     environment = {
         **os.environ,
         "KERAS_BACKEND": backend,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"{QUICKLY_COMPILED} --xla_force_host_platform_device_count=2",
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         **settings,
@@ -135,12 +141,26 @@ def printed(backend: str, script: str, *arguments: str, **settings: str) -> list
     return done.stdout.splitlines()
 
 
-@pytest.fixture
-def cases(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of seven slices each, which two devices cannot share evenly."""
-    folder = tmp_path / "cases"
+    folder = tmp_path_factory.mktemp("cases")
     write_phantoms(folder, cases=3, slices=7, size=64)
+    open_dataset(folder, folder / "prepared")
     return folder
+
+
+@pytest.fixture(scope="module")
+def learned(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Runs on each backend: on one virtual device, on two, and on two with a stop in between."""
+
+    @cache
+    def on(backend: str) -> Path:
+        runs = tmp_path_factory.mktemp(backend)
+        printed(backend, LEARN, str(cases), str(runs), "one", "two", "broken")
+        return runs
+
+    return on
 
 
 def losses(run: Path) -> list[float]:
@@ -153,23 +173,23 @@ def weights(run: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_devices_learn_as_one(backend: str, tmp_path: Path, cases: Path) -> None:
+def test_two_devices_learn_as_one(backend: str, learned: Callable[[str], Path]) -> None:
     """A whole run on two virtual devices has nearly the losses of one, and goes on where it was
     stopped as if it had not been: with averaged weights, scores of coarser stages, and looks.
 
     Nearly: each replica normalises over its own half of the batch on TensorFlow, and pools its own
     overlap.
     """
-    printed(backend, LEARN, str(cases), str(tmp_path), "one", "two", "broken")
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    runs = learned(backend)
+    one, two = losses(runs / "one"), losses(runs / "two")
     assert len(one) == 3
     assert two == pytest.approx(one, rel=0.1)
     assert one[2] < one[0]
     assert two[2] < two[0]
-    assert losses(tmp_path / "broken") == pytest.approx(two, abs=1e-5)
-    for look in RunFolder(tmp_path / "two").logged():
+    assert losses(runs / "broken") == pytest.approx(two, abs=1e-5)
+    for look in RunFolder(runs / "two").logged():
         assert 0 < look["liver_dice"] <= 1
-    for two_, broken in zip(weights(tmp_path / "two"), weights(tmp_path / "broken"), strict=True):
+    for two_, broken in zip(weights(runs / "two"), weights(runs / "broken"), strict=True):
         assert np.allclose(two_, broken, atol=1e-4)
 
 
@@ -181,25 +201,25 @@ def test_each_replica_learns_from_its_own_part() -> None:
     assert even > 1.2 * odd
 
 
-def test_two_machines_learn_as_two_devices(tmp_path: Path, cases: Path) -> None:
+def test_two_machines_learn_as_two_devices(
+    tmp_path: Path, cases: Path, learned: Callable[[str], Path]
+) -> None:
     """Two processes, each with a device, a folder and its part of every batch of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    open_dataset(cases, cases / "prepared")
 
     def learn(machine: int) -> set[str]:
         lines = printed(
             "jax", LEARN, str(cases), str(tmp_path / str(machine)), "machines",
-            XLA_FLAGS="", KERAS_DISTRIBUTION_JOB_ADDRESSES=f"127.0.0.1:{port}",
+            XLA_FLAGS=QUICKLY_COMPILED, KERAS_DISTRIBUTION_JOB_ADDRESSES=f"127.0.0.1:{port}",
             KERAS_DISTRIBUTION_NUM_PROCESSES="2", KERAS_DISTRIBUTION_PROCESS_ID=str(machine),
         )  # fmt: skip
         return {line for line in lines if line.startswith("learns from")}
 
     with ThreadPoolExecutor(2) as machines:
         assert list(machines.map(learn, (0, 1))) == [{"learns from 2"}] * 2
-    printed("jax", LEARN, str(cases), str(tmp_path / "here"), "machines")
-    runs = [tmp_path / name / "machines" for name in ("0", "1", "here")]
+    runs = [*(tmp_path / name / "machines" for name in "01"), learned("jax") / "two"]
     assert losses(runs[0]) == losses(runs[1]) == pytest.approx(losses(runs[2]), rel=1e-3)
     for first, second, here in zip(*map(weights, runs), strict=True):
         assert np.array_equal(first, second)
