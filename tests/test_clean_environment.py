@@ -19,13 +19,17 @@ from service.phantom_files import ct_datasets
 
 @pytest.fixture(scope="module")
 def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a new environment with requirements/cpu.txt."""
+    """The interpreter of a new environment with requirements/cpu.txt.
+
+    Without a pip of its own, and with nothing compiled ahead that the service may never import.
+    """
     folder = tmp_path_factory.mktemp("clean")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
     lock = ROOT / "requirements" / "cpu.txt"
-    command = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", lock]
-    subprocess.run(command, check=True, timeout=600)
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    options = ["--quiet", "--no-compile", "--require-hashes"]
+    subprocess.run([*pip, "install", *options, "-r", lock], check=True, timeout=600)
     return python
 
 
