@@ -3,15 +3,30 @@
 import csv
 import shutil
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
 from training.data import Dataset
 from training.data.nifti import read_nifti_folder
 from training.phantom import write_phantoms
+
+
+@pytest.fixture
+def compiled() -> None:
+    """For a test of more than a few steps, or of what becomes of the numbers in them."""
+
+
+@pytest.fixture(autouse=True)
+def few_steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps run one by one: TensorFlow takes 2 s to trace what two of them do in 0.1 s."""
+    if "compiled" not in request.fixturenames:
+        one_by_one = partialmethod(keras.Model.compile, run_eagerly=True)
+        monkeypatch.setattr(keras.Model, "compile", one_by_one)
 
 
 @pytest.fixture(scope="session")

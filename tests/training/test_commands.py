@@ -38,6 +38,7 @@ def run_as_typed(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ended.value.code, line
 
 
+@pytest.mark.usefixtures("compiled")
 def test_documented_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole block, word for word: from no data at all to a model that segments a phantom."""
     blocks = re.findall(r"```sh training example\n(.*?)```", DOCUMENT, re.DOTALL)

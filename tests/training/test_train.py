@@ -46,6 +46,7 @@ def weights(run: Path) -> list[np.ndarray]:
     return [np.asarray(weight) for weight in network.weights]
 
 
+@pytest.mark.usefixtures("compiled")
 def test_resumed_run_equals_an_unbroken_one(
     tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +79,7 @@ def test_resumed_run_equals_an_unbroken_one(
         assert np.allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.usefixtures("compiled")
 def test_a_run_learns(tmp_path: Path, phantoms: Dataset) -> None:
     """On phantoms, whose liver is a grey of its own, the loss falls and the liver is found."""
     network = {"architecture": "unet", "filters": (16, 8, 8), "norm_momentum": 0.9}
@@ -270,6 +272,7 @@ def test_one_device_is_the_default() -> None:
     assert type(Devices.one()) is Devices
 
 
+@pytest.mark.usefixtures("compiled")  # the model that is read back is compiled as it was
 def test_an_epoch_done_twice_is_logged_once(
     tmp_path: Path, phantoms: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
