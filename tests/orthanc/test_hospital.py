@@ -78,6 +78,12 @@ def pacs_file(folder: Path, server: Orthanc, password: str = PASSWORD) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def small_volume(phantom: Phantom) -> Volume:
+    """What crosses a network in no time: dcmtk and Orthanc wait 90 ms after each instance."""
+    return phantom.sample(12, 48, noise_hu=0)[0]
+
+
 @contextmanager
 def segmenting(folder: Path, file: Path, **more: object) -> Iterator[TestClient]:
     """The service in this process, with a model that labels the phantom."""
@@ -177,10 +183,10 @@ def test_by_dicomweb_in_every_orientation(pacs: Orthanc, phantom: Phantom, tmp_p
 
 
 def test_asking_again_stores_nothing_twice(
-    pacs: Orthanc, clean_volume: Volume, tmp_path: Path
+    pacs: Orthanc, small_volume: Volume, tmp_path: Path
 ) -> None:
     """The same series again gives the same UIDs: the PACS holds each object once."""
-    datasets = series(clean_volume, seed=2)
+    datasets = series(small_volume, seed=2)
     push(pacs, datasets, tmp_path / "pushed")
     with segmenting(tmp_path, pacs_file(tmp_path, pacs)) as client:
         first, second = (ask(client, datasets) for _ in range(2))
@@ -195,7 +201,7 @@ def test_asking_again_stores_nothing_twice(
     assert len(pacs.instances(str(datasets[0].StudyInstanceUID))) == len(datasets) + 3
 
 
-def test_every_object_by_every_way(pacs: Orthanc, clean_volume: Volume, tmp_path: Path) -> None:
+def test_every_object_by_every_way(pacs: Orthanc, small_volume: Volume, tmp_path: Path) -> None:
     """Pictures and label map too; the last is named as refused by a peer that does not know it.
 
     This Orthanc takes any class by STOW-RS, and by C-STORE those that it knows.
@@ -203,7 +209,7 @@ def test_every_object_by_every_way(pacs: Orthanc, clean_volume: Volume, tmp_path
     names = ["seg", "labelmap", "sr", "rtstruct", "overlays"]
     with segmenting(tmp_path, pacs_file(tmp_path, pacs)) as client:
         for number, node in enumerate(("archive", "store")):
-            datasets = series(clean_volume, seed=20 + number)
+            datasets = series(small_volume, seed=20 + number)
             push(pacs, datasets, tmp_path / "pushed" / node)
             document = ask(client, datasets, objects=names, destination=node)
             receipts = document["delivery"]["receipts"]
@@ -223,9 +229,9 @@ def test_every_object_by_every_way(pacs: Orthanc, clean_volume: Volume, tmp_path
             assert object_errors(paths) == []
 
 
-def test_a_wrong_password_is_named(pacs: Orthanc, clean_volume: Volume, tmp_path: Path) -> None:
+def test_a_wrong_password_is_named(pacs: Orthanc, small_volume: Volume, tmp_path: Path) -> None:
     """401 from the PACS is `origin_refused`, at once."""
-    datasets = series(clean_volume, seed=2)
+    datasets = series(small_volume, seed=2)
     with segmenting(tmp_path, pacs_file(tmp_path, pacs, "wrong")) as client:
         body = {
             "origin": "archive",
@@ -246,12 +252,12 @@ def test_a_series_that_is_not_there(pacs: Orthanc, tmp_path: Path) -> None:
         problem(client.post(f"{URL}/dicomweb", json=body), 422, "series_not_found")
 
 
-def test_a_pacs_that_is_down_for_a_while(clean_volume: Volume, tmp_path: Path) -> None:
+def test_a_pacs_that_is_down_for_a_while(small_volume: Volume, tmp_path: Path) -> None:
     """The job waits for it, and ends well once it is back."""
     require()
     ports = (free_port(), free_port())
     folder = tmp_path / "orthanc"
-    datasets = series(clean_volume, seed=30)
+    datasets = series(small_volume, seed=30)
     with orthanc(folder, (SCANNER,), ports) as server:
         push(server, datasets, tmp_path / "pushed")
         file = pacs_file(tmp_path, server)
@@ -311,14 +317,14 @@ def receiving(folder: Path, file: Path, service_port: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("scanner", [SCANNER, "CTSCANNER2"])
-def test_by_dimse(pacs: Orthanc, clean_volume: Volume, tmp_path: Path, scanner: str) -> None:
+def test_by_dimse(pacs: Orthanc, small_volume: Volume, tmp_path: Path, scanner: str) -> None:
     """What a scanner pushes comes back to the PACS that its title is mapped to.
 
     By C-STORE for one, by STOW-RS for the other; a workstation finds it by C-FIND.
     """
     seed = 40 + len(scanner) if scanner == SCANNER else 60
-    datasets = series(clean_volume, seed=seed)
-    write_dicom(clean_volume, tmp_path / "scan", seed)
+    datasets = series(small_volume, seed=seed)
+    write_dicom(small_volume, tmp_path / "scan", seed)
     file = pacs_file(tmp_path, pacs)
     settings = Settings(data_dir=tmp_path / "data", pacs_file=file)
     application = create_app(settings, lambda _: FakeSegmenter(by_threshold))
@@ -342,9 +348,9 @@ def test_by_dimse(pacs: Orthanc, clean_volume: Volume, tmp_path: Path, scanner: 
     assert "PHANTOM-1" not in log
 
 
-def test_a_stranger_is_sent_away(pacs: Orthanc, clean_volume: Volume, tmp_path: Path) -> None:
+def test_a_stranger_is_sent_away(pacs: Orthanc, small_volume: Volume, tmp_path: Path) -> None:
     """A calling title that is not among the callers gets no association."""
-    write_dicom(clean_volume[:3], tmp_path / "scan", 70)
+    write_dicom(small_volume[:3], tmp_path / "scan", 70)
     with receiving(tmp_path, pacs_file(tmp_path, pacs), free_port()) as port:
         assert storescu(port, LISTENER, "STRANGER", tmp_path / "scan").returncode != 0
         assert storescu(port, "OTHER", SCANNER, tmp_path / "scan").returncode != 0
