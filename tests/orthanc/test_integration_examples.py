@@ -1,4 +1,4 @@
-"""The examples of docs/integration.md run, word for word but for their ports."""
+"""The examples of docs/integration.md run, word for word but for ports and the phantom's slices."""
 
 import os
 import re
@@ -27,6 +27,8 @@ def script() -> str:
     assert INSTALL in blocks
     blocks = blocks.replace(INSTALL, 'export PYTHONPATH="$PYTHONPATH:$CLONE/openapi/client"')
     blocks = blocks.replace("$PWD/.venv/bin/python", sys.executable)
+    assert blocks.count(" phantom --out") == 2
+    blocks = blocks.replace(" phantom --out", " phantom --slices 12 --out")
     for port in PORTS:
         assert port in blocks
         blocks = re.sub(rf"\b{port}\b", str(free_port()), blocks)
