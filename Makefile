@@ -22,9 +22,10 @@ SECONDS ?= 0
 serve: $(SERVE)/$(DEVICE)
 	$(SERVE)/bin/python -m service serve
 
+# The order is tests/conftest.py's; what runs alone is collected alone, without the training set.
 test: $(DEV)/installed
-	$(DEV)/bin/python -m pytest -m "not alone" --numprocesses 2 --dist loadscope
-	$(DEV)/bin/python -m pytest -m alone
+	$(DEV)/bin/python -m pytest -m "not alone" --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	$(DEV)/bin/python -m pytest -m alone $$(grep -rl --include='test_*.py' mark.alone tests)
 
 lint: $(DEV)/installed
 	$(DEV)/bin/python -m ruff check .

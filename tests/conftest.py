@@ -39,6 +39,22 @@ PATIENT = (*PHANTOM_NAME.split("^"), PHANTOM_ID)
 """Words of the phantom's patient, which nothing that a test logs or prints may hold."""
 
 
+LONG = ("training/test_parallel", "jobs/test_kill", "orthanc/test_hospital",
+        "encode/test_all_objects", "training/test_commands", "training/test_train",
+        "orthanc/test_integration_examples", "test_docs", "test_clean_environment",
+        "test_real_ct", "training/test_network")  # fmt: skip
+"""Modules of 20 s and more, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long modules go first: begun last, one of them would keep a worker while the other idles."""
+    items.sort(key=lambda item: LONG.index(name) if (name := module(item)) in LONG else len(LONG))
+
+
+def module(item: pytest.Item) -> str:
+    return str(item.path.relative_to(ROOT / "tests").with_suffix(""))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test fails whose log names the patient: its own, and that of the processes it starts."""
