@@ -320,7 +320,7 @@ def _metrics_agree(soak: Soak) -> None:
     )  # fmt: skip
     found = totals["lts_requests_total"] - starts
     check(found == asked, f"{found:.0f} requests are counted, {asked} were answered")
-    check(totals["lts_unfinished_jobs"] == 0, "unfinished jobs are left")
+    check(totals["lts_jobs_in_work"] == 0, "unfinished jobs are left")
     check(totals["lts_admitted_requests"] == 0, "admitted requests are left")
     batch = totals["lts_batch_slices_sum"] / totals["lts_batch_slices_count"]
     soak.counts["slices in a batch, times 100"] = round(batch * 100)

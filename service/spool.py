@@ -76,8 +76,12 @@ class Spool:
         for size in self._sizes:
             yield self._file.read(size)
 
+    def content(self) -> bytes | Iterator[bytes]:
+        """All files' bytes, one after the other: at once where they are few, else in pieces."""
+        return b"".join(self.files()) if self.total_bytes <= IN_MEMORY_BYTES else self.chunks()
+
     def chunks(self, size: int = 1024**2) -> Iterator[bytes]:
-        """All files' bytes, one after the other."""
+        """The same, always in pieces."""
         self._file.seek(0)
         while chunk := self._file.read(size):
             yield chunk

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import respond
-from service.errors import InternalError
+from service.errors import InternalError, OutOfMemory, ServiceError
 from service.logs import place_of
 
 HEADER = "X-Request-ID"
@@ -25,6 +25,12 @@ CLIENT_LEFT = 499
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _log = structlog.get_logger(__name__)
+
+
+def _known(error: Exception) -> ServiceError:
+    if isinstance(error, MemoryError):
+        return OutOfMemory("Expected memory for the volume, found too little.")
+    return InternalError("Please report the request's id.")
 
 
 class Outermost:
@@ -60,9 +66,7 @@ class Outermost:
             except Exception as error:
                 _log.error("request failed", place=place_of(error))
                 if status == CLIENT_LEFT:
-                    answer = respond(
-                        InternalError("Please report the request's id."), HTTPConnection(scope)
-                    )
+                    answer = respond(_known(error), HTTPConnection(scope))
                     await answer(scope, receive, send_with_id)
             finally:
                 self._count(scope, status, time.perf_counter() - started_at)

@@ -22,6 +22,9 @@ from service.store import Store
 ACCEPTED_AT_ONCE = 4
 """Uploads whose headers are checked at once; each is decompressed in memory meanwhile."""
 
+MAX_CHECKING = 8 * ACCEPTED_AT_ONCE
+"""Uploads that have arrived and wait for that; above it 503."""
+
 VOLUMES_AT_ONCE = 2
 """Kept volumes of which a file is made at once; each is in memory meanwhile."""
 
@@ -44,6 +47,7 @@ class Resources:
     accepting: anyio.CapacityLimiter
     writing_volumes: anyio.CapacityLimiter
     arriving: Arriving
+    checking: Arriving
     watching: Arriving
     rates: Rates
     pacs: Pacs
@@ -77,6 +81,7 @@ class Resources:
             accepting=anyio.CapacityLimiter(ACCEPTED_AT_ONCE),
             writing_volumes=anyio.CapacityLimiter(VOLUMES_AT_ONCE),
             arriving=Arriving("uploads"),
+            checking=Arriving("requests to be checked"),
             watching=Arriving("streams of events"),
             rates=Rates(settings.rate_per_minute),
             pacs=read_pacs(settings.pacs_file),

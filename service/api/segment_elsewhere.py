@@ -13,7 +13,7 @@ import anyio.to_thread
 from fastapi import Request
 
 from service.api.leaving import stopped_when_left
-from service.api.resources import Resources
+from service.api.resources import MAX_CHECKING, Resources
 from service.api.uploads import Upload
 from service.api.waiting import until_ended
 from service.encode.document import MaskDocument, ResultDocument
@@ -79,9 +79,11 @@ async def job_elsewhere(
     """
     jobs, allowed_s = service.ready_jobs(), service.settings.deadline_s
     urgency = Urgency(deadline_s=allowed_s)
-    job_id = await anyio.to_thread.run_sync(
-        lambda: jobs.accept(upload.spool, options, None, None, urgency), limiter=service.accepting
-    )
+    with service.checking.one(MAX_CHECKING):
+        job_id = await anyio.to_thread.run_sync(
+            lambda: jobs.accept(upload.spool, options, None, None, urgency),
+            limiter=service.accepting,
+        )
     try:
         await _await_end(request, job_id, jobs, service, allowed_s)
     except BaseException:

@@ -13,7 +13,7 @@ from service.api.parameters import DurableParameters
 from service.api.prefer import idempotency_key, wait_s
 from service.api.problems import respond
 from service.api.rates import caller
-from service.api.resources import Resources, resources
+from service.api.resources import MAX_CHECKING, Resources, resources
 from service.api.segmentation_documents import PATH, SegmentationDocument, SegmentationList
 from service.api.uploads import receive
 from service.api.waiting import until_ended
@@ -100,14 +100,16 @@ async def create(request: Request, service: Service) -> Response:
     repeat_key = idempotency_key(request.headers.getlist("idempotency-key"))
     service.rates.take(caller(request))
     await anyio.to_thread.run_sync(jobs.check_room, repeat_key)
+    service.checking.check(MAX_CHECKING)
     async with receive(request, service.settings, service.arriving) as received:
         asked = DurableParameters.of(request, received.fields)
-        job_id = await anyio.to_thread.run_sync(
-            lambda: jobs.accept(
-                received.spool, asked.options(), repeat_key, asked.delivery(), asked.urgency()
-            ),
-            limiter=service.accepting,
-        )
+        with service.checking.one(MAX_CHECKING):
+            job_id = await anyio.to_thread.run_sync(
+                lambda: jobs.accept(
+                    received.spool, asked.options(), repeat_key, asked.delivery(), asked.urgency()
+                ),
+                limiter=service.accepting,
+            )
     return await created(job_id, jobs, service, request, waiting_s)
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 import anyio.to_thread
 
 from service.api.resources import Resources
+from service.errors import StorageFull, Unavailable
 from service.jobs.jobs import Jobs
 
 LOOK_S = 2.0
@@ -36,6 +37,9 @@ async def until_ended(
 
 
 async def _look(job_id: str, jobs: Jobs) -> None:
-    """Until it has ended; whoever says so may not be heard."""
-    while not await anyio.to_thread.run_sync(jobs.has_ended, job_id):
+    """Until it has ended; whoever says so may not be heard, and the database may be away."""
+    while True:
+        with suppress(Unavailable, StorageFull):
+            if await anyio.to_thread.run_sync(jobs.has_ended, job_id):
+                return
         await asyncio.sleep(LOOK_S)

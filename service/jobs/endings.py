@@ -1,11 +1,22 @@
 """How a job ends, whoever says so: written down once, counted, logged, and tidied up after."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 
 from service.errors import Cancelled
-from service.jobs.records import EndStatus, JobError, JobRow, Outcome, Progress, now
+from service.jobs.records import (
+    FETCHED,
+    INPUT,
+    LABELS,
+    EndStatus,
+    JobError,
+    JobRow,
+    Outcome,
+    Progress,
+    key,
+    now,
+)
 from service.jobs.registry import Registry
 from service.metrics import Metrics
 from service.pipeline import rounded
@@ -49,11 +60,21 @@ def tidy(registry: Registry, store: Store, row: JobRow) -> None:
     if found is None or found.folder != row.folder:
         store.delete_all(row.folder)
         return
-    keep = None if found.result_folder is None else f"{found.result_folder}/"
-    for name in store.keys(row.folder):
-        if keep is None or not name.startswith(keep):
-            store.delete(name)
+    if found.finished_ms is None:  # taken over meanwhile: its input is still needed
+        return
+    for name in _left_over(store, found):
+        store.delete(name)
     registry.release(row)
+
+
+def _left_over(store: Store, row: JobRow) -> Iterable[str]:
+    """All keys of a job but those of its result."""
+    if row.result_folder is None:
+        return store.keys(row.folder)
+    if row.claims == 1:  # no other run: no need to look
+        return [key(row.folder, name) for name in (INPUT, FETCHED, LABELS)]
+    keep = f"{row.result_folder}/"
+    return [name for name in store.keys(row.folder) if not name.startswith(keep)]
 
 
 def cancelled() -> Cancelled:

@@ -23,7 +23,7 @@ FORMAT = "3"
 _ATTEMPTS = 1_000_000
 """The engine's own bound of attempts, never reached: the registry counts those that matter."""
 
-_POLL_S = 0.2
+_POLL_S = 1.0
 """How long until a resumed workflow is found."""
 
 _RESUMABLE = ("PENDING", "ENQUEUED", "DELAYED", "CANCELLED")
@@ -33,14 +33,16 @@ _RESUMABLE = ("PENDING", "ENQUEUED", "DELAYED", "CANCELLED")
 class Engine:
     """DBOS in this process, which it exists in once. Methods block."""
 
-    def __init__(self, url: str, executor: str, work: Callable[[str], None]) -> None:
-        """Open the engine's database; `work` is what a job's workflow does."""
+    def __init__(self, url: str, executor: str, work: Callable[[str], None] | None) -> None:
+        """Open the database; `work` is what a job's workflow does, None where none runs."""
+        self._works = work is not None
         self._queue = f"executor {executor}"
         DBOS(config=_config(url, executor))
 
         @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=_ATTEMPTS)
         def workflow(job_id: str) -> None:
-            work(job_id)
+            if work is not None:
+                work(job_id)
 
         self._workflow = workflow
         DBOS.listen_queues([self._queue])
@@ -49,7 +51,10 @@ class Engine:
 
     def open_queue(self) -> None:
         """Listen for what this process resumes; again, where it was taken for dead meanwhile."""
-        DBOS.register_queue(self._queue, polling_interval_sec=_POLL_S, on_conflict="always_update")
+        if self._works:
+            DBOS.register_queue(
+                self._queue, polling_interval_sec=_POLL_S, on_conflict="always_update"
+            )
 
     def start(self, job_id: str, is_first: bool) -> None:
         """Begin a job's workflow in this process, or go on with it."""

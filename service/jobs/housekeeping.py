@@ -13,7 +13,7 @@ from service.errors import DeadlineExceeded, StorageFull, Unavailable
 from service.jobs.bus import Bus, Message
 from service.jobs.endings import conclude, tidy
 from service.jobs.engine import Engine
-from service.jobs.records import JobError, JobRow, now_ms
+from service.jobs.records import FOLDER, JobError, JobRow, now_ms
 from service.jobs.registry import Registry
 from service.jobs.worker import Worker
 from service.logs import place_of
@@ -166,7 +166,8 @@ class Housekeeping:
         """Folders of no job: a process died while it deleted one, or wrote after that was done."""
         found = self._store.prefixes()  # first: a job's row is older than its folder
         for folder in set(found) - self._registry.folders():
-            self._store.delete_all(folder)
+            if FOLDER.fullmatch(folder):  # a bucket may hold what is not ours
+                self._store.delete_all(folder)
 
 
 class _Receiving:

@@ -137,7 +137,7 @@ class Jobs:
                 executor, settings, self._registry, store, self._bus, segmenter, admission,
                 metrics, pacs, self._fresh,
             )  # fmt: skip
-        self._engine = Engine(settings.engine_url, executor, self._work)
+        self._engine = Engine(settings.engine_url, executor, self._work if segmenter else None)
         self._executor = executor
         self._housekeeping = Housekeeping(
             executor, settings, self._registry, store, self._bus, self._engine, metrics,
@@ -199,7 +199,7 @@ class Jobs:
         `IdempotencyConflict`, `Busy`, `Unavailable` and `StorageFull`; then there is no job.
         """
         request = _Asked(options, delivery, urgency or Urgency()).request(idempotency_key, spool)
-        if self._is_repeat(request):
+        if idempotency_key is not None and self._is_repeat(request):
             return request.id
         self._check_order(delivery)
         self._store.check_space(spool.total_bytes)
@@ -222,7 +222,7 @@ class Jobs:
         """The same for a series that is fetched from a PACS. Raises `UnknownNode`, `Busy` ..."""
         asked = _Asked(options, delivery, urgency or Urgency(), origin)
         request = asked.request(idempotency_key)
-        if self._is_repeat(request):
+        if idempotency_key is not None and self._is_repeat(request):
             return request.id
         self._pacs.origin(origin.node)
         self._check_order(delivery)
@@ -339,15 +339,16 @@ class Jobs:
                     return request.id
             try:
                 if spool is not None:
-                    self._store.put(key(row.folder, INPUT), spool.chunks())
+                    self._store.put(key(row.folder, INPUT), spool.content())
                 if readable is not None:
                     self._fresh.put(row.folder, readable)
                 self._registry.confirm(request.id)
             except BaseException:
                 self._fresh.take(row.folder)
                 with suppress(Exception):  # else housekeeping finds it
-                    self._store.delete_all(row.folder)
+                    # First: where that fails, it may be confirmed, and its input be needed.
                     self._registry.remove(row.id, row.folder)
+                    self._store.delete_all(row.folder)
                 raise
         self._bus.send(Message("waits", request.id))
         _log.info("job accepted", job_id=request.id)

@@ -1,5 +1,6 @@
 """What is written down of a job: what was asked, how it ended, and under which keys."""
 
+import re
 import time
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -19,6 +20,9 @@ Priority = Literal["stat", "routine"]
 
 Lane = Literal["small", "large", "fetch"]
 """What a job needs first: a small or a large place in memory, or one to fetch its series."""
+
+FOLDER = re.compile("[0-9a-f]{32}-[0-9a-f]{8}")
+"""The name of a job's folder in the store."""
 
 PRIORITIES: dict[Priority, int] = {"stat": 0, "routine": 1}
 

@@ -243,7 +243,8 @@ class Registry:
 
     def choose_result(self, row: JobRow, run: str) -> bool:
         """Let one run's result be the job's; false where another's is, or the job is gone."""
-        self._update([*_same(row), _JOBS.c.result.is_(None)], result=run)
+        if self._update([*_same(row), _JOBS.c.result.is_(None)], result=run):
+            return True
         found = self.get(row.id)
         return found is not None and found.folder == row.folder and found.result == run
 

@@ -225,7 +225,6 @@ class Worker:
     def _end(self, row: JobRow) -> None:
         self.live.end(row.id)
         self._fresh.take(row.folder)
-        self._bus.send(Message("ended", row.id))
         self._wake.set()
 
     def _hand_back(self, row: JobRow) -> None:
@@ -264,10 +263,11 @@ class Worker:
             live.enter(DONE)  # first: whoever sees the end may send the next job
             while True:
                 try:
-                    return conclude(
+                    conclude(
                         self._registry, self._metrics, row, ended, run.timings_s, live.progress,
                         self._executor,
                     )  # fmt: skip
+                    return self._bus.send(Message("ended", row.id))
                 except (StorageFull, Unavailable) as error:
                     # A deadline that has passed is no reason not to say so.
                     if isinstance(live.stop.reason, ShuttingDown | Cancelled):
