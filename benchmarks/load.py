@@ -7,9 +7,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,21 +41,57 @@ def running_service(**settings: object) -> Iterator[str]:
 
 
 @contextmanager
-def service_process(**settings: object) -> Iterator[Service]:
-    """The same, with what is known of the process."""
+def service_process(
+    *command: str,
+    environment: Mapping[str, str] | None = None,
+    cores: Collection[int] = (),
+    log: Path | None = None,
+    **settings: object,
+) -> Iterator[Service]:
+    """The same, with what is known of the process.
+
+    `command` is what follows `python -m service`, by default `serve`. With `cores` the process runs
+    on these alone; what it writes goes to `log`, by default to where ours goes.
+    """
     port = free_port()
-    with tempfile.TemporaryDirectory() as data_dir:
-        environment = os.environ | {"LTS_PORT": str(port), "LTS_DATA_DIR": data_dir}
-        environment |= {f"LTS_{name.upper()}": str(value) for name, value in settings.items()}
+    words = [sys.executable, "-m", "service", *(command or ("serve",))]
+    with tempfile.TemporaryDirectory() as data_dir, ExitStack() as open_files:
+        sink = None if log is None else open_files.enter_context(log.open("ab"))
+        variables = {**os.environ, **(environment or {})}
+        variables |= {"LTS_PORT": str(port), "LTS_DATA_DIR": data_dir}
+        variables |= {f"LTS_{name.upper()}": str(value) for name, value in settings.items()}
         started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", "service", "serve"], env=environment)
+        with _on_cores(cores):
+            process = subprocess.Popen(words, env=variables, stdout=sink, stderr=sink)
         try:
             address = f"http://127.0.0.1:{port}"
             wait_until_ready(process, f"{address}/health/ready")
             yield Service(address, process.pid, time.perf_counter() - started)
         finally:
-            process.terminate()
-            process.wait(timeout=START_S)
+            end(process)
+
+
+@contextmanager
+def _on_cores(cores: Collection[int]) -> Iterator[None]:
+    """Hold the calling thread to these cores, and what it starts meanwhile for good."""
+    before = os.sched_getaffinity(0) if cores else frozenset()
+    if cores:
+        os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        if cores:
+            os.sched_setaffinity(0, before)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and SIGKILL where that does not help."""
+    process.terminate()
+    try:
+        process.wait(timeout=START_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=START_S)
 
 
 def post(address: str, data: bytes, accept: str = "application/json") -> bytes:

@@ -49,7 +49,11 @@ def series_zip(slices: int, size: int) -> bytes:
     repeats = slices // _DRAWN_SLICES
     affine = drawn.affine.copy()
     affine[:, 0] /= repeats
-    volume = Volume(np.repeat(np.asarray(drawn.array), repeats, axis=0), affine, "PATIENT")
+    return zipped(Volume(np.repeat(np.asarray(drawn.array), repeats, axis=0), affine, "PATIENT"))
+
+
+def zipped(volume: Volume) -> bytes:
+    """A zip of a CT series that holds this volume."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for index, dataset in enumerate(ct_datasets(volume)):
