@@ -10,9 +10,9 @@ from typing import Any
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from sqlalchemy import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from service.errors import StorageFull
+from service.errors import StorageFull, Unavailable
 from service.jobs.registry import SQLITE_ARGUMENTS
 
 WORKFLOW = "segmentation"
@@ -34,7 +34,7 @@ class Engine:
     """DBOS in this process, which it exists in once. Methods block."""
 
     def __init__(self, url: str, executor: str, work: Callable[[str], None] | None) -> None:
-        """Open the database; `work` is what a job's workflow does, None where none runs."""
+        """`work` is what a job's workflow does, None where none runs. Raises `Unavailable`."""
         self._works = work is not None
         self._queue = f"executor {executor}"
         DBOS(config=_config(url, executor))
@@ -45,9 +45,16 @@ class Engine:
                 work(job_id)
 
         self._workflow = workflow
-        DBOS.listen_queues([self._queue])
-        DBOS.launch()
-        self.open_queue()
+        try:
+            DBOS.listen_queues([self._queue])
+            DBOS.launch()
+            self.open_queue()
+        except DBAPIError as error:
+            self.close()
+            raise Unavailable("Expected the database to answer, found it unreachable.") from error
+        except BaseException:
+            self.close()
+            raise
 
     def open_queue(self) -> None:
         """Listen for what this process resumes; again, where it was taken for dead meanwhile."""

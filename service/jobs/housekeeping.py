@@ -141,7 +141,8 @@ class Housekeeping:
     def _drop_unreceived(self) -> None:
         """What this process was taking in when the database went away."""
         for row in self._registry.of_executor(self._executor):
-            if row.status == "receiving" and row.id not in self._receiving:
+            is_left = row.status == "receiving" and row.id not in self._receiving
+            if is_left and self._registry.get(row.id) == row:  # else it was confirmed meanwhile
                 self._tidy_after(row)
 
     def _end_overdue(self) -> None:

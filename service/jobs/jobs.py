@@ -14,7 +14,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -127,25 +127,29 @@ class Jobs:
         """
         self._settings, self._store, self._model = settings, store, model
         self._metrics, self._pacs = metrics, pacs
-        self._registry = Registry(settings.registry_url)
-        self._bus: Bus = open_bus(settings.registry_url)
         self._fresh = Fresh(2 * SMALL_PLACES if segmenter else 0)
-        executor = _executor()
+        self._executor = executor = _executor()
         self._worker: Worker | None = None
-        if segmenter is not None:
-            self._worker = Worker(
-                executor, settings, self._registry, store, self._bus, segmenter, admission,
-                metrics, pacs, self._fresh,
+        with ExitStack() as opened:
+            self._registry = Registry(settings.registry_url)
+            opened.callback(self._registry.close)
+            self._bus: Bus = open_bus(settings.registry_url)
+            opened.callback(self._bus.close)
+            if segmenter is not None:
+                self._worker = Worker(
+                    executor, settings, self._registry, store, self._bus, segmenter, admission,
+                    metrics, pacs, self._fresh,
+                )  # fmt: skip
+            self._engine = Engine(settings.engine_url, executor, self._work if segmenter else None)
+            opened.callback(self._engine.close)
+            self._housekeeping = Housekeeping(
+                executor, settings, self._registry, store, self._bus, self._engine, metrics,
+                self._worker,
             )  # fmt: skip
-        self._engine = Engine(settings.engine_url, executor, self._work if segmenter else None)
-        self._executor = executor
-        self._housekeeping = Housekeeping(
-            executor, settings, self._registry, store, self._bus, self._engine, metrics,
-            self._worker,
-        )  # fmt: skip
-        self._housekeeping.begin()
-        if self._worker is not None:
-            self._worker.begin(self._engine)
+            self._housekeeping.begin()
+            if self._worker is not None:
+                self._worker.begin(self._engine)
+            self._opened = opened.pop_all()
 
     def stop_claiming(self) -> None:
         """The service is to end: take no further job. Does not block."""
@@ -163,9 +167,7 @@ class Jobs:
             self._worker.drain(0)
             self._worker.close()
         self._housekeeping.close()
-        self._engine.close()
-        self._bus.close()
-        self._registry.close()
+        self._opened.close()
 
     @property
     def in_work(self) -> int:
@@ -346,13 +348,21 @@ class Jobs:
             except BaseException:
                 self._fresh.take(row.folder)
                 with suppress(Exception):  # else housekeeping finds it
-                    # First: where that fails, it may be confirmed, and its input be needed.
-                    self._registry.remove(row.id, row.folder)
-                    self._store.delete_all(row.folder)
+                    self._withdraw(row)
                 raise
         self._bus.send(Message("waits", request.id))
         _log.info("job accepted", job_id=request.id)
         return request.id
+
+    def _withdraw(self, row: JobRow) -> None:
+        """Leave nothing of a job that was not taken in; the row goes last, to be found again.
+
+        One that was, though its database could not say so, is needed.
+        """
+        found = self._registry.get(row.id)
+        if found is not None and found.folder == row.folder and found.status == "receiving":
+            self._store.delete_all(row.folder)
+            self._registry.remove(row.id, row.folder)
 
     def _is_repeat(self, request: JobRequest) -> bool:
         """Whether an earlier request with the same Idempotency-Key is accepted.

@@ -132,7 +132,8 @@ class Registry:
     def confirm(self, job_id: str) -> None:
         """The job's input is stored: from now on it will be finished whatever happens."""
         receiving = [_JOBS.c.id == job_id, _JOBS.c.status == "receiving"]
-        self._update(receiving, status="queued", executor=None)
+        if not self._update(receiving, status="queued", executor=None):
+            raise Unavailable("Expected the job to be received, found this process taken for dead.")
 
     def remove(self, job_id: str, folder: str) -> bool:
         """Forget a job, if it is still this one; says whether it was."""
