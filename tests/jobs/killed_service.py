@@ -1,7 +1,11 @@
-"""The service, killed by `kill -9` at the place that KILL_AT names; nothing else is changed."""
+"""The service, killed by `kill -9` at the place that KILL_AT names; nothing else is changed.
+
+Takes the arguments of `python -m service`.
+"""
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +13,7 @@ import service.pipeline as pipeline
 from service.__main__ import app
 from service.inference.batching import Batcher
 from service.jobs import steps
-from service.jobs.records import FETCHED, LABELS
+from service.jobs.records import FETCHED, INPUT, LABELS
 from service.jobs.registry import Registry
 from service.pacs import dicomweb as pacs_client
 from service.pacs import stow
@@ -73,6 +77,13 @@ PACS_PLACES = {
 }
 """Of a job whose series comes from a PACS and whose objects go there."""
 
+ACCEPT_PLACES = {
+    "before the input": lambda: before(Store, "put", lambda _, key, *__: key.endswith(INPUT)),
+    "before it is accepted": lambda: before(Registry, "confirm"),
+    "after it is accepted": lambda: after(Registry, "confirm"),
+}
+"""Of a request, before it is answered."""
+
 if __name__ == "__main__":
-    (PLACES | PACS_PLACES)[os.environ["KILL_AT"]]()
-    app(["serve"])
+    (PLACES | PACS_PLACES | ACCEPT_PLACES)[os.environ["KILL_AT"]]()
+    app(sys.argv[1:])

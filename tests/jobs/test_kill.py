@@ -89,7 +89,10 @@ def test_killed_and_started_again(
     place: str, study: bytes, tmp_path: Path, model: ModelSession
 ) -> None:
     """The accepted job is finished by the next start, with the bytes of an undisturbed run."""
-    with serving(tmp_path / "data", "-m", "jobs.killed_service", KILL_AT=place) as (address, dying):
+    with serving(tmp_path / "data", "-m", "jobs.killed_service", "serve", KILL_AT=place) as (
+        address,
+        dying,
+    ):
         post(address, study)
         assert dying.wait(WAIT_S) == -signal.SIGKILL
     with serving(tmp_path / "data", "-m", "service", "serve") as (address, _):
@@ -120,7 +123,7 @@ def test_killed_between_fetch_and_receipts(place: str, phantom: Phantom, tmp_pat
             "series_instance_uid": archive.series,
         }
         file, folder = {"LTS_PACS_FILE": str(pacs_file)}, tmp_path / "data"
-        command = ("-m", "jobs.killed_service")
+        command = ("-m", "jobs.killed_service", "serve")
         with serving(folder, *command, KILL_AT=place, **file) as (address, dying):
             post_json(f"{address}/v1/segmentations/dicomweb", body)
             assert dying.wait(WAIT_S) == -signal.SIGKILL
@@ -150,7 +153,7 @@ def post_json(address: str, body: dict) -> None:
 
 def test_job_that_ends_its_process_is_given_up(study: bytes, tmp_path: Path) -> None:
     """After as many starts as a job may have it has failed, and the service lives."""
-    folder, command = tmp_path / "data", ("-m", "jobs.killed_service")
+    folder, command = tmp_path / "data", ("-m", "jobs.killed_service", "serve")
     for start in range(MAX_ATTEMPTS):
         with serving(folder, *command, KILL_AT="inference") as (address, dying):
             if start == 0:
