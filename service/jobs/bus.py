@@ -124,7 +124,7 @@ class PostgresBus:
             self._sender = None
 
     def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(self._url, autocommit=True, connect_timeout=3)
+        return psycopg.connect(self._url, autocommit=True, connect_timeout=3, tcp_user_timeout=5000)
 
     def _listen(self) -> None:
         """Hear and pass on until the bus is closed, over as many connections as it takes."""

@@ -164,11 +164,18 @@ class Housekeeping:
             _log.info("job deleted", job_id=row.id, reason="retention")
 
     def _delete_orphans(self) -> None:
-        """Folders of no job: a process died while it deleted one, or wrote after that was done."""
-        found = self._store.prefixes()  # first: a job's row is older than its folder
-        for folder in set(found) - self._registry.folders():
-            if FOLDER.fullmatch(folder):  # a bucket may hold what is not ours
-                self._store.delete_all(folder)
+        """Folders of no job: a process died while it deleted one, or wrote after that was done.
+
+        A registry that knows no job at all is rather a new one beside an old store.
+        """
+        # First: a job's row is older than its folder. And a bucket may hold what is not ours.
+        found = {name for name in self._store.prefixes() if FOLDER.fullmatch(name)}
+        known = self._registry.folders()
+        if found and not known:
+            _log.warning("folders of unknown jobs are kept", folders=len(found))
+            return
+        for folder in found - known:
+            self._store.delete_all(folder)
 
 
 class _Receiving:

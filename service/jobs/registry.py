@@ -457,5 +457,6 @@ def _postgres_engine(url: str) -> Engine:
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
+            "tcp_user_timeout": 1000 * _WAIT_S,
         },
     )
