@@ -12,10 +12,12 @@ BENCH := .venv-bench
 # The set of ONNX Runtime: `gpu` where an NVIDIA driver answers, else `cpu`.
 DEVICE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
-# How long the checks of reliability run: `make fuzz` by inputs, or by seconds where these are set.
+# How long the checks of reliability run: `make fuzz` by inputs, or by seconds where these are set;
+# `make fault` by minutes, too.
 N ?= 10000
 SEED ?= 1
 SECONDS ?= 0
+MINUTES ?= 0
 
 .PHONY: serve test lint bench bench-peers fuzz fault soak openapi client lock clean
 
@@ -40,6 +42,8 @@ bench: $(DEV)/installed
 	$(DEV)/bin/python -m benchmarks.durable
 	$(DEV)/bin/python -m benchmarks.objects
 	$(DEV)/bin/python -m benchmarks.listen
+	$(DEV)/bin/python -m benchmarks.scaling
+	$(DEV)/bin/python -m benchmarks.overload
 
 bench-peers: $(DEV)/installed $(BENCH)/installed
 	$(DEV)/bin/python -m benchmarks.peers
@@ -48,7 +52,8 @@ fuzz: $(DEV)/installed
 	PYTHONPATH=tests $(DEV)/bin/python -m reliability.fuzz --n $(N) --seed $(SEED) --seconds $(SECONDS)
 
 fault: $(DEV)/installed
-	PYTHONPATH=tests $(DEV)/bin/python -m reliability.fault --seed $(SEED) --seconds $(SECONDS)
+	PYTHONPATH=tests $(DEV)/bin/python -m reliability.fault --seed $(SEED) --seconds $(SECONDS) \
+		--minutes $(MINUTES)
 
 soak: $(DEV)/installed
 	PYTHONPATH=tests $(DEV)/bin/python -m reliability.soak --seconds $(SECONDS)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -39,6 +39,51 @@ class Answer:
         return json.loads(self.body)
 
 
+def ask(
+    port: int,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    within_s: float = ANSWER_S,
+) -> Answer:
+    """One request to loopback on a connection of its own. Raises OSError or HTTPException."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=within_s)
+    try:
+        connection.request(method, path, body, dict(headers or {}))
+        response = connection.getresponse()
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, names, response.read())
+    finally:
+        connection.close()
+
+
+def log_of(folder: Path) -> Path:
+    """Where the process that has this data folder logs: beside it."""
+    return folder.with_suffix(".log")
+
+
+def launch(
+    folder: Path,
+    port: int,
+    settings: Mapping[str, object],
+    role: Sequence[str] = ("serve",),
+    prefix: Iterable[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start `python -m service` on this data folder, and do not wait until it is ready.
+
+    `prefix` stands before python, `environment` beside the settings.
+    """
+    variables = {**os.environ, **(environment or {})}
+    variables |= {"LTS_PORT": str(port), "LTS_DATA_DIR": str(folder)}
+    variables |= {"LTS_DEVICE": "cpu", "PYTHONPATH": str(ROOT)}
+    variables |= {f"LTS_{name.upper()}": str(value) for name, value in settings.items()}
+    command = [*prefix, sys.executable, "-m", "service", *role]
+    with log_of(folder).open("ab") as sink:
+        return subprocess.Popen(command, env=variables, cwd=ROOT, stdout=sink, stderr=sink)
+
+
 @dataclass(frozen=True)
 class Server:
     """A running `python -m service serve` on loopback; leaving its block kills it."""
@@ -54,20 +99,14 @@ class Server:
         Its log goes to a file beside the folder.
         """
         port = free_port()
-        environment = os.environ | {"LTS_PORT": str(port), "LTS_DATA_DIR": str(folder)}
-        environment |= {"LTS_DEVICE": "cpu", "PYTHONPATH": str(ROOT)}
-        environment |= {f"LTS_{name.upper()}": str(value) for name, value in settings.items()}
-        command = [*prefix, sys.executable, "-m", "service", "serve"]
-        log = folder.with_suffix(".log")
-        with log.open("ab") as sink:
-            process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=sink)
+        process = launch(folder, port, settings, prefix=prefix)
         try:
             wait_until_ready(process, f"http://127.0.0.1:{port}/health/ready")
         except BaseException:
             process.kill()
             process.wait()
             raise
-        return cls(process, port, log)
+        return cls(process, port, log_of(folder))
 
     def __enter__(self) -> Self:
         return self
@@ -93,11 +132,4 @@ class Server:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One request on a connection of its own. Raises OSError or HTTPException."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_S)
-        try:
-            connection.request(method, path, body, dict(headers or {}))
-            response = connection.getresponse()
-            names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, names, response.read())
-        finally:
-            connection.close()
+        return ask(self.port, method, path, body, headers)

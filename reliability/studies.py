@@ -30,7 +30,11 @@ class Study:
 
 def studies(slices: int = 12, size: int = 128) -> list[Study]:
     """The phantom as zip, tar, form, multi-frame, NIfTI, stack and picture."""
-    volume = Phantom.draw(7).sample(slices, size, seed=1)[0]
+    return studies_of(Phantom.draw(7).sample(slices, size, seed=1)[0])
+
+
+def studies_of(volume: Volume) -> list[Study]:
+    """The same of any volume of Hounsfield units; the picture is its middle slice."""
     single = {f"{index}.dcm": to_bytes(item) for index, item in enumerate(series(volume))}
     compressed = {f"{index}.dcm": data for index, data in enumerate(_jpeg_ls(volume))}
     grey = np.clip((np.asarray(volume.array) + 40.0) * 1.275, 0, 255).astype(np.uint8)
@@ -41,7 +45,7 @@ def studies(slices: int = 12, size: int = 128) -> list[Study]:
         _plain("multi-frame", "application/dicom", to_bytes(enhanced(volume))),
         _plain("NIfTI", "application/octet-stream", gzip.compress(nifti_bytes(volume), 1)),
         _plain("TIFF stack", "image/tiff", tiff(np.asarray(volume.array))),
-        _plain("PNG", "image/png", picture(grey[slices // 2])),
+        _plain("PNG", "image/png", picture(grey[len(grey) // 2])),
     ]
 
 

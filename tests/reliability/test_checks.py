@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from reliability.fault import Raw, _fill, metric, raw_exchanges, try_raw
+from reliability.fault.clients import Raw, metric, raw_exchanges, try_raw
+from reliability.fault.rounds import _fill, compare, only_results
 from reliability.process import Wrong
 from reliability.soak import Footprint, _check_growth
 from reliability.studies import studies
+from service.jobs.records import now
 
 
 class Echo(socketserver.BaseRequestHandler):
@@ -52,9 +54,19 @@ def test_fill_leaves_what_it_should(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """The ballast grows until only so many bytes are free."""
     size = 5_000_000
     usage = lambda _: SimpleNamespace(free=size - (tmp_path / "b").stat().st_size)  # noqa: E731
-    monkeypatch.setattr("reliability.fault.shutil.disk_usage", usage)
+    monkeypatch.setattr("reliability.fault.rounds.shutil.disk_usage", usage)
     _fill(tmp_path / "b", 1000)
     assert (tmp_path / "b").stat().st_size == size - 1000
+
+
+def test_a_second_result_is_seen(tmp_path: Path) -> None:
+    """A job of a round that left two results, or none."""
+    for made in ("a-1/run1", "a-1/run2", "b-1/run"):
+        (tmp_path / "segmentations" / made).mkdir(parents=True)
+    assert len(only_results(tmp_path / "segmentations", "b", "zip")) == 1
+    for job_id, results in (("a", 2), ("c", 0)):
+        with pytest.raises(Wrong, match=f"{results} results instead of one"):
+            compare(SimpleNamespace(), tmp_path, job_id, SimpleNamespace(name="zip"), now())
 
 
 @pytest.mark.parametrize("grown", ["resident_mb", "threads", "files"])
