@@ -132,9 +132,10 @@ class Housekeeping:
 
     def _tidy_after(self, row: JobRow) -> None:
         """Of a job that a dead process was taking in nothing is left; an ended one is tidied."""
-        if row.status == "receiving":
-            self._store.delete_all(row.folder)
-            self._registry.remove(row.id, row.folder)
+        if row.is_arriving:
+            if self._registry.drop(row):  # else it was confirmed meanwhile
+                self._store.delete_all(row.folder)
+                self._registry.remove(row.id, row.folder)
         else:
             tidy(self._registry, self._store, row)
 
@@ -142,7 +143,7 @@ class Housekeeping:
         """What this process was taking in when the database went away."""
         for row in self._registry.of_executor(self._executor):
             is_left = row.status == "receiving" and row.id not in self._receiving
-            if is_left and self._registry.get(row.id) == row:  # else it was confirmed meanwhile
+            if is_left or row.status == "dropped":
                 self._tidy_after(row)
 
     def _end_overdue(self) -> None:
@@ -176,6 +177,9 @@ class Housekeeping:
             return
         for folder in found - known:
             self._store.delete_all(folder)
+        # And second results, of a process that was taken for dead, wrote one, and died.
+        for row in self._registry.ended_of_several_runs():
+            tidy(self._registry, self._store, row)
 
 
 class _Receiving:

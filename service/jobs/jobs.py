@@ -235,7 +235,7 @@ class Jobs:
     def get(self, job_id: str) -> Job:
         """A job as it stands. Raises `NotFound`."""
         row = self._row(job_id)
-        if row is None or row.status == "receiving":
+        if row is None or row.is_arriving:
             raise NotFound("Expected the id of a segmentation, found another.")
         return self._job(row)
 
@@ -359,8 +359,7 @@ class Jobs:
 
         One that was, though its database could not say so, is needed.
         """
-        found = self._registry.get(row.id)
-        if found is not None and found.folder == row.folder and found.status == "receiving":
+        if self._registry.drop(row):
             self._store.delete_all(row.folder)
             self._registry.remove(row.id, row.folder)
 
@@ -376,7 +375,7 @@ class Jobs:
                 raise IdempotencyConflict(
                     "Expected the body and parameters that came with this key first."
                 )
-            if row.status != "receiving":
+            if not row.is_arriving:
                 return True
             if time.monotonic() >= deadline:
                 raise Busy("Expected the first request with this key to be taken in, found not.")
@@ -415,7 +414,7 @@ class Jobs:
         progress = row.progress
         if row.finished_ms is None and live is not None and live.row.folder == row.folder:
             progress = live.progress
-        status: Status = "queued" if row.status == "receiving" else row.status
+        status: Status = next((known for known in STATUSES if known == row.status), "queued")
         if status == "running" and progress.stage == QUEUED:  # taken, but it waits for its turn
             status = "queued"
         return Job(row, row.asked, status, progress, row.ended)

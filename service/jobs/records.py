@@ -99,7 +99,7 @@ class JobRow(_Record):
     input_bytes: int
     deadline_ms: int | None = None
     request: str
-    status: Literal["receiving", "queued", "running", "succeeded", "failed", "cancelled"]
+    status: Literal["receiving", "dropped", "queued", "running", "succeeded", "failed", "cancelled"]
     executor: str | None = None
     attempts: int = 0
     claims: int = 0
@@ -111,6 +111,11 @@ class JobRow(_Record):
     delivered: str | None = None
     outcome: str | None = None
     finished_ms: int | None = None
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether it is not accepted yet, or `dropped` before that: nobody may be told of it."""
+        return self.status in ("receiving", "dropped")
 
     @property
     def asked(self) -> JobRequest:

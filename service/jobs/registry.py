@@ -135,6 +135,11 @@ class Registry:
         if not self._update(receiving, status="queued", executor=None):
             raise Unavailable("Expected the job to be received, found this process taken for dead.")
 
+    def drop(self, row: JobRow) -> bool:
+        """Let nobody confirm a job that is still being taken in; says whether it is."""
+        open_ = _JOBS.c.status.in_(("receiving", "dropped"))
+        return self._update([*_same(row), open_], status="dropped")
+
     def remove(self, job_id: str, folder: str) -> bool:
         """Forget a job, if it is still this one; says whether it was."""
         mine = (_JOBS.c.id == job_id) & (_JOBS.c.folder == folder)
@@ -179,6 +184,11 @@ class Registry:
         """The folders of all jobs."""
         with self._reading() as connection:
             return set(connection.execute(select(_JOBS.c.folder)).scalars())
+
+    def ended_of_several_runs(self) -> list[JobRow]:
+        """Jobs that have ended, and were worked on more than once."""
+        ended = _JOBS.c.finished_ms.is_not(None)
+        return self._rows(select(_JOBS).where(ended & (_JOBS.c.claims > 1)))
 
     # Working
 
