@@ -3,6 +3,7 @@
 import fcntl
 import ipaddress
 import json
+import logging
 import os
 import signal
 import sys
@@ -96,7 +97,7 @@ def _run(role: "Role") -> None:
     memory.collect_rarely()
     # The server sends itself the signal once more after an orderly end: that is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    Server(
+    server = Server(
         uvicorn.Config(
             application,
             host=settings.host,
@@ -106,7 +107,16 @@ def _run(role: "Role") -> None:
             access_log=False,
             timeout_graceful_shutdown=max(1, int(settings.grace_s)),
         )
-    ).run()
+    )
+    code: object = 0
+    try:
+        server.run()
+    except SystemExit as end:
+        code = end.code
+    # A thread of the engine may wait for a database that is away, and would be waited for. All that
+    # must outlive this process is written down.
+    logging.shutdown()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 @app.command()

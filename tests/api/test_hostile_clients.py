@@ -238,7 +238,7 @@ def test_health_while_inference_runs_flat_out(phantom: Phantom) -> None:
 
 @pytest.mark.parametrize("size", [100, 500_000])
 def test_full_disk_while_a_body_arrives(
-    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A body that finds no room is 507, also where the disk says so only at the last byte."""
 
@@ -247,8 +247,7 @@ def test_full_disk_while_a_body_arrives(
             "r+b"
         )  # takes what fits its buffer, and fails when that is due
 
-    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
-        monkeypatch.setattr(tempfile, "SpooledTemporaryFile", full)
-        for path in ("/v1/segment", "/v1/segmentations"):
-            response = client.post(path, content=bytes(size), headers=PNG)
-            problem(response, 507, "storage_full")
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", full)
+    for path in ("/v1/segment", "/v1/segmentations"):
+        response = client.post(path, content=bytes(size), headers=PNG)
+        problem(response, 507, "storage_full")
