@@ -97,6 +97,7 @@ class Chaos:
     _busy: set[str] = field(default_factory=set)
     _ready: set[str] = field(default_factory=set)
     _ending: dict[str, tuple[Node, float]] = field(default_factory=dict)
+    _lost: ExitStack = field(default_factory=ExitStack)
     _looks_at: float = 0.0
     _rows: list[JobRow] = field(default_factory=list)
 
@@ -234,13 +235,14 @@ class Chaos:
     def _lose_bucket(self) -> None:
         if self.cluster.bucket is None:
             return
-        lost = ExitStack()
-        lost.enter_context(self.cluster.bucket.unreachable(60, self.rng.choice(LOSSES)))
+        how = self.rng.choice(LOSSES)
+        self._lost.enter_context(self.cluster.bucket.unreachable(2 * END_S, how))
         self._busy.add("lost")
-        self._later(self.rng.uniform(*LOST_S), lambda: self._find_bucket(lost))
+        self._later(self.rng.uniform(*LOST_S), self.find_bucket)
 
-    def _find_bucket(self, lost: ExitStack) -> None:
-        lost.close()
+    def find_bucket(self) -> None:
+        """Let the bucket be reached again; nothing happens where it is."""
+        self._lost.close()
         self._busy.discard("lost")
 
     def _start_database(self) -> None:

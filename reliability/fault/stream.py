@@ -46,8 +46,8 @@ def stream(
     place = Path(tempfile.mkdtemp(dir=folder))
     with kindred.open(place, truth.model) as cluster:
         registry = Registry(cluster.registry_url)
+        chaos = Chaos(cluster, registry, random.Random(rng.random()), kindred.kinds)
         try:
-            chaos = Chaos(cluster, registry, random.Random(rng.random()), kindred.kinds)
             studies = tuple(truth.studies.values())
             with traffic(cluster.port, studies, _findings(truth), rng) as ledger:
                 chaos.run(seconds, ledger.check)
@@ -55,6 +55,7 @@ def stream(
                 chaos.heal(ledger.check)
             rows, swept = _audit(cluster, registry, ledger, truth)
         finally:
+            chaos.find_bucket()
             registry.close()
     return {**_seen(ledger, chaos, rows), "folders of no job, swept": swept, **_times(chaos, rows)}
 
