@@ -113,6 +113,8 @@ def _run(role: "Role") -> None:
         server.run()
     except SystemExit as end:
         code = end.code
+    except KeyboardInterrupt:
+        code = 130
     # A thread of the engine may wait for a database that is away, and would be waited for. All that
     # must outlive this process is written down.
     logging.shutdown()

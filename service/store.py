@@ -134,7 +134,12 @@ def _bucket(url: str) -> ObjectStore:
     """Its requests fail soon: whoever works on a job tries again, a client is told to."""
     return S3Store.from_url(
         url,
-        client_options={"connect_timeout": "2s", "read_timeout": "10s", "allow_http": True},
+        client_options={
+            "connect_timeout": "2s",
+            "read_timeout": "10s",
+            "timeout": "15m",
+            "allow_http": True,
+        },
         retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=5)},
     )
 

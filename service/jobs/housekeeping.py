@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Housekeeping:
-    """A thread that beats until it is closed."""
+    """Two threads, until they are closed: one beats, the other does what may take long."""
 
     def __init__(
         self,
@@ -54,7 +54,11 @@ class Housekeeping:
         self._heard_since = time.monotonic()
         self._counts_at = self._sweeps_at = self._orphans_at = 0.0
         self._told: dict[str, object] = {}
-        self._thread = threading.Thread(target=self._beat_on, name="housekeeping", daemon=True)
+        self._is_forgotten = threading.Event()
+        self._threads = [
+            threading.Thread(target=work, name=name, daemon=True)
+            for name, work in (("heartbeat", self._beat_on), ("housekeeping", self._keep_on))
+        ]
 
     def begin(self) -> None:
         """Beat from now on. What a process left that had this folder to itself is taken over."""
@@ -63,40 +67,54 @@ class Housekeeping:
                 self._take_over(dead)
             self._delete_orphans()
         self._registry.beat(self._executor)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Beat no more, and leave nothing for others to find out."""
         self._closed.set()
-        self._thread.join(2 * BEAT_S)
+        for thread in self._threads:
+            thread.join(2 * BEAT_S)
         with suppress(Unavailable, StorageFull):
             for row in self._registry.bury(self._executor):
                 self._tidy_after(row)
 
-    def receiving(self, job_id: str) -> "_Receiving":
-        """While the block runs, a job of this id is being taken in by this process."""
-        return _Receiving(self._receiving, job_id)
+    def receiving(self, folder: str) -> "_Receiving":
+        """While the block runs, the job of this folder is being taken in by this process."""
+        return _Receiving(self._receiving, folder)
 
     def _beat_on(self) -> None:
+        """Say that this process lives, and how far its jobs are; nothing here takes long."""
         while not self._closed.wait(BEAT_S):
             try:
-                self._beat()
+                if not self._registry.beat(self._executor):
+                    self._is_forgotten.set()
+                if self._is_shared:
+                    self._tell()
+            except (Unavailable, StorageFull):
+                self._heard_since = time.monotonic()
+            except Exception as error:
+                _log.error("no heartbeat", place=place_of(error))
+
+    def _keep_on(self) -> None:
+        while not self._closed.wait(BEAT_S):
+            try:
+                self._keep()
             except (Unavailable, StorageFull) as error:
                 self._heard_since = time.monotonic()
                 _log.warning("housekeeping waits", code=error.code, why=str(error))
             except Exception as error:
                 _log.error("housekeeping failed", place=place_of(error))
 
-    def _beat(self) -> None:
+    def _keep(self) -> None:
         moment = time.monotonic()
-        if not self._registry.beat(self._executor):
+        if self._is_forgotten.is_set():  # it was taken for dead, and lives
+            self._is_forgotten.clear()
             self._engine.open_queue()
-        if self._is_shared:
-            self._tell()
-            # After a time in which nobody could beat, the others are given as long to be heard.
-            if moment - self._heard_since > self._settings.dead_s:
-                for dead in self._registry.silent(self._settings.dead_s):
-                    self._take_over(dead)
+        # After a time in which nobody could beat, the others are given as long to be heard.
+        if self._is_shared and moment - self._heard_since > self._settings.dead_s:
+            for dead in self._registry.silent(self._settings.dead_s):
+                self._take_over(dead)
         if self._worker is not None:
             self._worker.check()
         self._drop_unreceived()
@@ -142,7 +160,7 @@ class Housekeeping:
     def _drop_unreceived(self) -> None:
         """What this process was taking in when the database went away."""
         for row in self._registry.of_executor(self._executor):
-            is_left = row.status == "receiving" and row.id not in self._receiving
+            is_left = row.status == "receiving" and row.folder not in self._receiving
             if is_left or row.status == "dropped":
                 self._tidy_after(row)
 
@@ -151,8 +169,9 @@ class Housekeeping:
             allowed_s = ((row.deadline_ms or 0) - row.created_ms) / 1000
             error = DeadlineExceeded(f"Expected a result within {allowed_s:g} s.")
             conclude(self._registry, self._metrics, row, JobError.of(error))
-            tidy(self._registry, self._store, row)
             self._bus.send(Message("ended", row.id))
+            with suppress(Unavailable, StorageFull):
+                tidy(self._registry, self._store, row)
 
     def _delete_expired(self) -> None:
         if not self._settings.retention_h:
@@ -183,11 +202,11 @@ class Housekeeping:
 
 
 class _Receiving:
-    def __init__(self, ids: set[str], job_id: str) -> None:
-        self._ids, self._job_id = ids, job_id
+    def __init__(self, folders: set[str], folder: str) -> None:
+        self._folders, self._folder = folders, folder
 
     def __enter__(self) -> None:
-        self._ids.add(self._job_id)
+        self._folders.add(self._folder)
 
     def __exit__(self, *_: object) -> None:
-        self._ids.discard(self._job_id)
+        self._folders.discard(self._folder)

@@ -335,7 +335,7 @@ class Jobs:
         """Write a job down, unless one with its id came at the same moment."""
         size = 0 if spool is None else spool.total_bytes
         row = _new_row(request, lane, size, self._executor)
-        with self._housekeeping.receiving(request.id):
+        with self._housekeeping.receiving(row.folder):
             while not self._registry.add(row, *self._bounds):
                 if self._is_repeat(request):
                     return request.id
@@ -344,7 +344,7 @@ class Jobs:
                     self._store.put(key(row.folder, INPUT), spool.content())
                 if readable is not None:
                     self._fresh.put(row.folder, readable)
-                self._registry.confirm(request.id)
+                self._registry.confirm(row)
             except BaseException:
                 self._fresh.take(row.folder)
                 with suppress(Exception):  # else housekeeping finds it

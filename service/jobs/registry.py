@@ -129,9 +129,9 @@ class Registry:
         with self._reading() as connection:
             _check_room(_load(connection), 0, max_jobs, max_bytes, max_delivering)
 
-    def confirm(self, job_id: str) -> None:
+    def confirm(self, row: JobRow) -> None:
         """The job's input is stored: from now on it will be finished whatever happens."""
-        receiving = [_JOBS.c.id == job_id, _JOBS.c.status == "receiving"]
+        receiving = [*_same(row), _JOBS.c.status == "receiving"]
         if not self._update(receiving, status="queued", executor=None):
             raise Unavailable("Expected the job to be received, found this process taken for dead.")
 
@@ -463,7 +463,10 @@ def _postgres_engine(url: str) -> Engine:
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": _WAIT_S,
-            "options": f"-c lock_timeout={_WAIT_S}s -c statement_timeout={3 * _WAIT_S}s",
+            # A process that is frozen or gone inside a transaction would hold its locks.
+            "options": f"-c lock_timeout={_WAIT_S}s -c statement_timeout={3 * _WAIT_S}s "
+            f"-c idle_in_transaction_session_timeout={_WAIT_S}s -c tcp_keepalives_idle=10 "
+            "-c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

@@ -132,7 +132,8 @@ class Worker:
             if folder not in known and row.status == "running":
                 self._registry.hand_back(row, self._executor, was_tried=True)
             elif folder not in known and row.finished_ms is not None:
-                tidy(self._registry, self._store, row)
+                with suppress(Unavailable, StorageFull):  # what follows does not wait for it
+                    tidy(self._registry, self._store, row)
         for folder, job in known.items():
             if folder not in rows or rows[folder].finished_ms is not None:
                 self._interrupt(job)
@@ -278,10 +279,11 @@ class Worker:
 
     def _segment(self, task: Task, live: LiveJob) -> JobError | None:
         """The steps that hold a volume in memory, which take turns."""
+        size = persist(lambda: task.input_bytes, live.stop)  # which the store may have to tell
         if live.lane == "fetch":
-            live.lane = "small" if task.input_bytes <= SMALL_BYTES else "large"
+            live.lane = "small" if size <= SMALL_BYTES else "large"
             self._wake.set()
-        with self._admission.turn(task.input_bytes, live.stop, live.row.priority) as turn:
+        with self._admission.turn(size, live.stop, live.row.priority) as turn:
             error = task.step("label", lambda: task.label(turn))
             return error or task.step("publish", task.publish)
 

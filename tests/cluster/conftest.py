@@ -24,7 +24,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.
     cluster = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and isinstance(cluster, Cluster):
         for process in cluster.processes:
-            text = process.log.read_text(errors="replace")
+            text = process.log.read_text(errors="replace") if process.log.exists() else "no log"
             report.sections.append((f"log of {process.name}", text[-2500:]))
     return report
 

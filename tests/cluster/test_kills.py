@@ -132,7 +132,7 @@ def test_half_a_job_of_a_dead_api_outlives_no_outage(
     with suppress(OSError, HTTPException):
         dying.ask("POST", URL, study, ZIP | SOON)
     dying.wait_killed()
-    waiting = "select id from lts_jobs where status = 'receiving'"
+    waiting = "select id from lts_jobs where status in ('receiving', 'dropped')"
     executors = "select id from lts_executors where id = %s"
     ((_, dead),) = cluster.rows("select id, executor from lts_jobs where status = 'receiving'")
     with cluster.bucket.unreachable():
