@@ -43,7 +43,7 @@ HEALTH_EVERY_S = 0.05
 REFUSAL_P99_S = 2.0
 """A refusal costs next to nothing; this is for cores that others keep busy."""
 
-LATER = 4.0
+LATER = 3.0
 """How many times longer than its queue an accepted request may take: to refuse the rest costs the
 service some of its time, and the clients are on the same cores."""
 

@@ -13,6 +13,7 @@ import structlog
 from fakes import FakeSegmenter, by_threshold
 from fastapi.testclient import TestClient
 from highdicom import Volume
+from threshold_model import write_threshold_model
 
 from service import logs
 from service.api.app import create_app
@@ -39,10 +40,11 @@ PATIENT = (*PHANTOM_NAME.split("^"), PHANTOM_ID)
 """Words of the phantom's patient, which nothing that a test logs or prints may hold."""
 
 
-LONG = ("training/test_parallel", "jobs/test_kill", "orthanc/test_hospital",
-        "encode/test_all_objects", "training/test_commands", "training/test_train",
-        "orthanc/test_integration_examples", "test_docs", "test_clean_environment",
-        "test_real_ct", "training/test_network")  # fmt: skip
+LONG = ("training/test_parallel", "cluster/test_ends", "jobs/test_kill", "training/test_commands",
+        "cluster/test_outages", "cluster/test_kills", "encode/test_all_objects",
+        "training/test_train", "cluster/test_work", "orthanc/test_hospital", "test_docs",
+        "orthanc/test_integration_examples", "test_clean_environment", "test_real_ct",
+        "training/test_network")  # fmt: skip
 """Modules of 20 s and more, the longest first."""
 
 
@@ -132,6 +134,12 @@ def client(settings: Settings, threshold: FakeSegmenter) -> Iterator[TestClient]
 def model() -> ModelSession:
     """The model in the repository, on the CPU."""
     return ModelSession.open(Settings().model, "cpu")
+
+
+@pytest.fixture(scope="session")
+def quick_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file that is opened, and labels, in no time."""
+    return write_threshold_model(tmp_path_factory.mktemp("model") / "threshold.onnx")
 
 
 @pytest.fixture(scope="session")

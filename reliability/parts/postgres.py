@@ -143,6 +143,21 @@ class Postgres:
         if self._process is not None:
             kill_with_children(self._process)
 
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Refuse every write while the block runs, as a server does that only follows another."""
+        name = "default_transaction_read_only"
+        options = f"-c {name}=off"
+        url = self._url(OWNER, "postgres")
+        with psycopg.connect(url, autocommit=True, options=options) as connection:
+            connection.execute(f"ALTER SYSTEM SET {name} = on")
+            connection.execute("SELECT pg_reload_conf()")
+            try:
+                yield
+            finally:
+                connection.execute(f"ALTER SYSTEM RESET {name}")
+                connection.execute("SELECT pg_reload_conf()")
+
     @property
     def _data(self) -> Path:
         return self.folder / "data"

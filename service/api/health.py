@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+import anyio.to_thread
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
@@ -44,7 +45,7 @@ async def ready(service: Annotated[Resources, Depends(resources)]) -> Ready:
     service.check_accepting()
     model = service.ready_description()
     service.ready_jobs()
-    service.store.check_space()
+    await anyio.to_thread.run_sync(service.store.check_space, limiter=service.looking)
     return Ready(
         model=model.contract.name,
         version=model.contract.version,

@@ -36,7 +36,8 @@ class Resources:
 
     `failure` says why it never will be; `draining` is set once the service is asked to end.
     `threads` is for whole requests, `accepting` for the checks before a durable one is accepted,
-    `writing_volumes` for kept volumes that are read whole.
+    `writing_volumes` for kept volumes that are read whole, `looking` for whoever asks whether the
+    service is ready, which waits for nothing else.
     """
 
     settings: Settings
@@ -46,6 +47,7 @@ class Resources:
     threads: anyio.CapacityLimiter
     accepting: anyio.CapacityLimiter
     writing_volumes: anyio.CapacityLimiter
+    looking: anyio.CapacityLimiter
     arriving: Arriving
     checking: Arriving
     watching: Arriving
@@ -80,6 +82,7 @@ class Resources:
             threads=anyio.CapacityLimiter(threads),
             accepting=anyio.CapacityLimiter(ACCEPTED_AT_ONCE),
             writing_volumes=anyio.CapacityLimiter(VOLUMES_AT_ONCE),
+            looking=anyio.CapacityLimiter(1),
             arriving=Arriving("uploads"),
             checking=Arriving("requests to be checked"),
             watching=Arriving("streams of events"),

@@ -81,7 +81,7 @@ async def job_elsewhere(
     urgency = Urgency(deadline_s=allowed_s)
     with service.checking.one(MAX_CHECKING):
         job_id = await anyio.to_thread.run_sync(
-            lambda: jobs.accept(upload.spool, options, None, None, urgency),
+            lambda: jobs.accept(upload.spool, options, None, urgency=urgency, is_transient=True),
             limiter=service.accepting,
         )
     try:
@@ -93,7 +93,7 @@ async def job_elsewhere(
 
 
 async def forget(job_id: str, jobs: Jobs) -> None:
-    """Delete a job, also where the request was given up; else retention finds it."""
+    """Delete a job, also where the request was given up; else the housekeeping does."""
     with anyio.CancelScope(shield=True), suppress(Exception):
         await anyio.to_thread.run_sync(jobs.delete, job_id)
 

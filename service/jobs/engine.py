@@ -8,7 +8,7 @@ keeps which steps are done, never a volume.
 from collections.abc import Callable
 from typing import Any
 
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatus
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -67,10 +67,10 @@ class Engine:
         """Begin a job's workflow in this process, or go on with it."""
         if not is_first:
             status = DBOS.get_workflow_status(job_id)
-            if status is not None and status.status in _RESUMABLE:
+            if status is not None and _is_resumable(status):
                 DBOS.resume_workflow(job_id, queue_name=self._queue)
                 return
-            self.forget(job_id)  # of an earlier job with its id
+            self.forget(job_id)  # of an earlier job with its id, or of another format
         with SetWorkflowID(job_id):
             DBOS.start_workflow(self._workflow, job_id)
 
@@ -88,6 +88,10 @@ class Engine:
     @staticmethod
     def close() -> None:
         DBOS.destroy(destroy_registry=True)
+
+
+def _is_resumable(status: WorkflowStatus) -> bool:
+    return status.status in _RESUMABLE and status.app_version == FORMAT
 
 
 def _config(url: str, executor: str) -> DBOSConfig:

@@ -5,13 +5,14 @@ Every process does all of it; that two do the same at once changes nothing.
 
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 
 import structlog
 
 from service.errors import DeadlineExceeded, StorageFull, Unavailable
 from service.jobs.bus import Bus, Message
-from service.jobs.endings import conclude, tidy
+from service.jobs.endings import Endings
 from service.jobs.engine import Engine
 from service.jobs.records import FOLDER, JobError, JobRow, now_ms
 from service.jobs.registry import Registry
@@ -25,6 +26,12 @@ BEAT_S = 1.0
 COUNT_S = 5.0
 SWEEP_S = 60.0
 ORPHANS_S = 3600.0
+
+TRANSIENT_S = 600.0
+"""How long a job is kept that its own request deletes, where that request came to nothing."""
+
+_LATE_RESULTS_S = 24 * 3600.0
+"""For how long after a job's end results are looked for that came too late."""
 
 _PAGE = 200
 
@@ -42,18 +49,21 @@ class Housekeeping:
         store: Store,
         bus: Bus,
         engine: Engine,
+        endings: Endings,
         metrics: Metrics,
         worker: Worker | None,
     ) -> None:
         self._executor, self._settings = executor, settings
         self._registry, self._store, self._bus = registry, store, bus
-        self._engine, self._metrics, self._worker = engine, metrics, worker
+        self._engine, self._endings, self._metrics = engine, endings, metrics
+        self._worker = worker
         self._receiving: set[str] = set()
         self._is_shared = settings.database_url is not None
         self._closed = threading.Event()
         self._heard_since = time.monotonic()
         self._counts_at = self._sweeps_at = self._orphans_at = 0.0
         self._told: dict[str, object] = {}
+        self._unlisted_since: dict[str, float] = {}
         self._is_forgotten = threading.Event()
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
@@ -113,11 +123,11 @@ class Housekeeping:
             self._engine.open_queue()
         # After a time in which nobody could beat, the others are given as long to be heard.
         if self._is_shared and moment - self._heard_since > self._settings.dead_s:
-            for dead in self._registry.silent(self._settings.dead_s):
+            for dead in (*self._registry.silent(self._settings.dead_s), *self._unheard(moment)):
                 self._take_over(dead)
         if self._worker is not None:
             self._worker.check()
-        self._drop_unreceived()
+        self._tidy_own()
         self._end_overdue()
         if moment >= self._counts_at:
             self._counts_at = moment + COUNT_S
@@ -128,6 +138,13 @@ class Housekeeping:
         if moment >= self._orphans_at:
             self._orphans_at = moment + ORPHANS_S
             self._delete_orphans()
+
+    def _unheard(self, moment: float) -> list[str]:
+        """Executors that have held a job for long and never beaten, or not since their burial."""
+        since = self._unlisted_since
+        self._unlisted_since = {name: since.get(name, moment) for name in self._registry.unlisted()}
+        longest = self._settings.dead_s
+        return [name for name, first in self._unlisted_since.items() if moment - first > longest]
 
     def _tell(self) -> None:
         """How far the jobs of this process are, for those who ask another one."""
@@ -155,29 +172,36 @@ class Housekeeping:
                 self._store.delete_all(row.folder)
                 self._registry.remove(row.id, row.folder)
         else:
-            tidy(self._registry, self._store, row)
+            self._endings.tidy(row)
 
-    def _drop_unreceived(self) -> None:
-        """What this process was taking in when the database went away."""
+    def _tidy_own(self) -> None:
+        """What this process took in or ended, when the database or the store went away."""
         for row in self._registry.of_executor(self._executor):
             is_left = row.status == "receiving" and row.folder not in self._receiving
-            if is_left or row.status == "dropped":
-                self._tidy_after(row)
+            has_ended = row.finished_ms is not None and not self._is_live(row)
+            if is_left or has_ended or row.status == "dropped":
+                with suppress(Unavailable, StorageFull):  # what follows does not wait for it
+                    self._tidy_after(row)
+
+    def _is_live(self, row: JobRow) -> bool:
+        live = None if self._worker is None else self._worker.live.get(row.id)
+        return live is not None and live.row.folder == row.folder
 
     def _end_overdue(self) -> None:
         for row in self._registry.overdue(_PAGE):
             allowed_s = ((row.deadline_ms or 0) - row.created_ms) / 1000
             error = DeadlineExceeded(f"Expected a result within {allowed_s:g} s.")
-            conclude(self._registry, self._metrics, row, JobError.of(error))
-            self._bus.send(Message("ended", row.id))
-            with suppress(Unavailable, StorageFull):
-                tidy(self._registry, self._store, row)
+            self._endings.conclude(row, JobError.of(error))  # tidied up by `_tidy_own`
 
     def _delete_expired(self) -> None:
-        if not self._settings.retention_h:
-            return
-        before_ms = now_ms() - int(self._settings.retention_h * 3_600_000)
-        for row in self._registry.finished_before(before_ms, _PAGE):
+        before_ms = now_ms() - int(TRANSIENT_S * 1000)
+        self._delete(self._registry.finished_before(before_ms, _PAGE, only_transient=True))
+        if self._settings.retention_h:
+            before_ms = now_ms() - int(self._settings.retention_h * 3_600_000)
+            self._delete(self._registry.finished_before(before_ms, _PAGE))
+
+    def _delete(self, expired: Iterable[JobRow]) -> None:
+        for row in expired:
             self._store.delete_all(row.folder)
             self._engine.forget(row.id)
             self._registry.remove(row.id, row.folder)
@@ -197,8 +221,8 @@ class Housekeeping:
         for folder in found - known:
             self._store.delete_all(folder)
         # And second results, of a process that was taken for dead, wrote one, and died.
-        for row in self._registry.ended_of_several_runs():
-            tidy(self._registry, self._store, row)
+        for row in self._registry.ended_of_several_runs(now_ms() - int(_LATE_RESULTS_S * 1000)):
+            self._endings.tidy(row)
 
 
 class _Receiving:

@@ -30,11 +30,12 @@ from service.errors import (
     NoResult,
     NotFound,
     StorageFull,
+    Unavailable,
 )
 from service.inference.segment import Segmenter
 from service.inference.work import Loaded
 from service.jobs.bus import Bus, Listening, Message, open_bus
-from service.jobs.endings import cancelled, conclude, tidy
+from service.jobs.endings import Endings, cancelled
 from service.jobs.engine import Engine
 from service.jobs.housekeeping import Housekeeping
 from service.jobs.kept import RESULT, Kept
@@ -75,8 +76,8 @@ STOP_S = 60
 STOP_ELSEWHERE_S = 5
 """The same in another, which deletes by itself what it writes later."""
 
-RECEIVE_S = 30
-"""How long a repeated request waits for the first one, which is still arriving."""
+RECEIVE_S = 5
+"""How long a repeated request waits for the first one, whose input is still being stored."""
 
 STATUSES: tuple[Status, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
 
@@ -126,7 +127,7 @@ class Jobs:
         Raises `Unavailable` where the database cannot be reached.
         """
         self._settings, self._store, self._model = settings, store, model
-        self._metrics, self._pacs = metrics, pacs
+        self._pacs = pacs
         self._fresh = Fresh(2 * SMALL_PLACES if segmenter else 0)
         self._executor = executor = _executor()
         self._worker: Worker | None = None
@@ -135,16 +136,17 @@ class Jobs:
             opened.callback(self._registry.close)
             self._bus: Bus = open_bus(settings.registry_url)
             opened.callback(self._bus.close)
+            self._endings = Endings(executor, self._registry, store, self._bus, metrics)
             if segmenter is not None:
                 self._worker = Worker(
-                    executor, settings, self._registry, store, self._bus, segmenter, admission,
-                    metrics, pacs, self._fresh,
+                    executor, settings, self._registry, store, self._bus, self._endings, segmenter,
+                    admission, pacs, self._fresh,
                 )  # fmt: skip
             self._engine = Engine(settings.engine_url, executor, self._work if segmenter else None)
             opened.callback(self._engine.close)
             self._housekeeping = Housekeeping(
-                executor, settings, self._registry, store, self._bus, self._engine, metrics,
-                self._worker,
+                executor, settings, self._registry, store, self._bus, self._engine, self._endings,
+                metrics, self._worker,
             )  # fmt: skip
             self._housekeeping.begin()
             if self._worker is not None:
@@ -193,8 +195,11 @@ class Jobs:
         idempotency_key: str | None,
         delivery: DeliveryOrder | None = None,
         urgency: Urgency | None = None,
+        is_transient: bool = False,
     ) -> str:
         """Write a job down and start it; returns its id, which is the first one's for a repeat.
+
+        One that `is_transient` is listed to nobody, and deleted soon should the caller not do so.
 
         Raises `BadRequest` for what fails the checks of container, limits, headers and geometry,
         `UnknownNode`, `NoDicomSource` for other data whose objects are to be delivered,
@@ -210,8 +215,8 @@ class Jobs:
             raise NoDicomSource(f"Expected DICOM to be delivered, found {readable.format}.")
         is_small = spool.total_bytes <= SMALL_BYTES and readable.voxels <= SMALL_VOXELS
         if not is_small:  # it is read again, not to wait in memory
-            return self._begin(request, "large", spool, None)
-        return self._begin(request, "small", spool, readable)
+            return self._begin(request, "large", spool, None, is_transient)
+        return self._begin(request, "small", spool, readable, is_transient)
 
     def accept_series(
         self,
@@ -330,11 +335,16 @@ class Jobs:
             self._pacs.node(delivery.node)
 
     def _begin(
-        self, request: JobRequest, lane: Lane, spool: Spool | None, readable: Readable | None
+        self,
+        request: JobRequest,
+        lane: Lane,
+        spool: Spool | None,
+        readable: Readable | None,
+        is_transient: bool = False,
     ) -> str:
         """Write a job down, unless one with its id came at the same moment."""
         size = 0 if spool is None else spool.total_bytes
-        row = _new_row(request, lane, size, self._executor)
+        row = _new_row(request, lane, size, is_transient, self._executor)
         with self._housekeeping.receiving(row.folder):
             while not self._registry.add(row, *self._bounds):
                 if self._is_repeat(request):
@@ -385,12 +395,14 @@ class Jobs:
     def _stop(self, row: JobRow) -> None:
         """End a job as cancelled, whoever works on it; that it was, counts from now on."""
         try:
-            conclude(self._registry, self._metrics, row, JobError.of(cancelled()))
+            self._endings.conclude(row, JobError.of(cancelled()))
         finally:
-            self._bus.send(Message("stop", row.id), Message("ended", row.id))
+            self._bus.send(Message("stop", row.id))
         found = self._row(row.id)
-        if found is not None and found.executor is None:  # nobody did
-            tidy(self._registry, self._store, found)
+        live = None if self._worker is None else self._worker.live.get(row.id)
+        if found is not None and found.executor == self._executor and live is None:  # nobody did
+            with suppress(Unavailable, StorageFull):  # found again by the housekeeping
+                self._endings.tidy(found)
 
     def _await_idle(self, row: JobRow) -> None:
         """Until nobody works on a job that has ended."""
@@ -459,7 +471,9 @@ def _job_id(idempotency_key: str) -> str:
     return hashlib.sha256(b"idempotency " + idempotency_key.encode()).hexdigest()[:32]
 
 
-def _new_row(request: JobRequest, lane: Lane, size_bytes: int, executor: str) -> JobRow:
+def _new_row(
+    request: JobRequest, lane: Lane, size_bytes: int, is_transient: bool, executor: str
+) -> JobRow:
     created_ms = round(request.created_at.timestamp() * 1000)
     deadline_s = request.urgency.deadline_s
     return JobRow(
@@ -471,6 +485,7 @@ def _new_row(request: JobRequest, lane: Lane, size_bytes: int, executor: str) ->
         input_bytes=size_bytes,
         deadline_ms=None if deadline_s is None else created_ms + int(deadline_s * 1000),
         request=request.model_dump_json(),
+        is_transient=is_transient,
         status="receiving",
         executor=executor,
     )

@@ -1,6 +1,7 @@
 """Jobs that this process works on: how far each is, and how to stop it."""
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 from service.jobs.records import JobRow, Lane, Progress
@@ -29,7 +30,8 @@ _BEGINS_AT = {
 class LiveJob:
     """One job in work. `stage` is `queued` until it has its turn.
 
-    `lane` is the place that it takes now; `is_alone` says that nothing may run beside it.
+    `lane` is the place that it takes now; `is_alone` says that nothing may run beside it;
+    `has_begun`, that its workflow has.
     """
 
     row: JobRow
@@ -40,6 +42,8 @@ class LiveJob:
     fraction: float = 0.0
     slices_done: int = 0
     slices_total: int = 0
+    taken: float = field(default_factory=time.monotonic)
+    has_begun: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
 
     @property

@@ -86,9 +86,10 @@ class JobRow(_Record):
     """A job as the registry has it. Times are milliseconds since 1970, UTC.
 
     `folder` is where the store keeps its bytes, new for each job even where an id comes again;
-    `result` names the folder in it of the run whose result counts. `executor` is who takes it in,
-    works on it, or has yet to tidy up behind it; of the `claims`, `attempts` are those that may
-    have ended an executor.
+    `result` names the folder in it of the run whose result counts. `is_transient` is one that its
+    own request deletes, and that is listed to nobody. `executor` is who takes it in, works on it,
+    or has yet to tidy up behind it; of the `claims`, `attempts` are those that may have ended an
+    executor.
     """
 
     id: str
@@ -99,6 +100,7 @@ class JobRow(_Record):
     input_bytes: int
     deadline_ms: int | None = None
     request: str
+    is_transient: bool = False
     status: Literal["receiving", "dropped", "queued", "running", "succeeded", "failed", "cancelled"]
     executor: str | None = None
     attempts: int = 0

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ColumnElement,
     Connection,
@@ -51,6 +52,9 @@ _WAIT_S = 10
 _LOCK = 0x175
 """Of PostgreSQL's advisory locks the one held while tables are made or a job is taken in."""
 
+_READ_ONLY = "25006"
+"""PostgreSQL's word for a write to a server that only follows another."""
+
 _META = MetaData()
 
 _JOBS = Table(
@@ -64,6 +68,7 @@ _JOBS = Table(
     Column("input_bytes", BigInteger, nullable=False),
     Column("deadline_ms", BigInteger),
     Column("request", Text, nullable=False),
+    Column("is_transient", Boolean, nullable=False, default=False),
     Column("status", String(16), nullable=False),
     Column("executor", String(128)),
     Column("attempts", Integer, nullable=False, default=0),
@@ -154,8 +159,8 @@ class Registry:
             return self._row(connection, job_id)
 
     def newest(self, statuses: Sequence[str], limit: int, offset: int) -> list[JobRow]:
-        """Jobs of these statuses, the newest first."""
-        wanted = select(_JOBS).where(_JOBS.c.status.in_(statuses))
+        """Jobs of these statuses, the newest first, but for transient ones."""
+        wanted = select(_JOBS).where(_JOBS.c.status.in_(statuses) & ~_JOBS.c.is_transient)
         by_age = wanted.order_by(_JOBS.c.created_ms.desc(), _JOBS.c.id.desc())
         return self._rows(by_age.limit(limit).offset(offset))
 
@@ -171,9 +176,13 @@ class Registry:
         late = (_JOBS.c.status == "queued") & (_JOBS.c.deadline_ms < now_ms())
         return self._rows(select(_JOBS).where(late).limit(limit))
 
-    def finished_before(self, before_ms: int, limit: int) -> list[JobRow]:
+    def finished_before(
+        self, before_ms: int, limit: int, only_transient: bool = False
+    ) -> list[JobRow]:
         """Jobs that ended before a moment, the oldest first."""
         old = select(_JOBS).where(_JOBS.c.finished_ms < before_ms)
+        if only_transient:
+            old = old.where(_JOBS.c.is_transient)
         return self._rows(old.order_by(_JOBS.c.finished_ms).limit(limit))
 
     def of_executor(self, executor: str) -> list[JobRow]:
@@ -185,9 +194,9 @@ class Registry:
         with self._reading() as connection:
             return set(connection.execute(select(_JOBS.c.folder)).scalars())
 
-    def ended_of_several_runs(self) -> list[JobRow]:
-        """Jobs that have ended, and were worked on more than once."""
-        ended = _JOBS.c.finished_ms.is_not(None)
+    def ended_of_several_runs(self, since_ms: int) -> list[JobRow]:
+        """Jobs that have ended since a moment, and were worked on more than once."""
+        ended = _JOBS.c.finished_ms >= since_ms
         return self._rows(select(_JOBS).where(ended & (_JOBS.c.claims > 1)))
 
     # Working
@@ -264,16 +273,27 @@ class Registry:
         self._update([*_same(row)], delivered=delivered)
 
     def conclude(
-        self,
-        row: JobRow,
-        outcome: Outcome,
-        reached: Progress | None = None,
-        executor: str | None = None,
+        self, row: JobRow, outcome: Outcome, reached: Progress | None, executor: str
     ) -> bool:
         """Write down how a job ended, unless that was done before; says whether it was now.
 
-        An `executor` can only say so of a job that it holds.
+        A job that nobody holds is held by `executor` then, until it is released.
         """
+        return self._conclude(_same(row), outcome, reached, executor)
+
+    def conclude_held(
+        self, row: JobRow, outcome: Outcome, reached: Progress | None, executor: str
+    ) -> bool:
+        """The same, unless `executor` does not hold the job."""
+        return self._conclude(_held(row, executor), outcome, reached, executor)
+
+    def _conclude(
+        self,
+        where: Sequence[ColumnElement[bool]],
+        outcome: Outcome,
+        reached: Progress | None,
+        executor: str,
+    ) -> bool:
         finished_ms = int(outcome.finished_at.timestamp() * 1000)
         slices = (
             {}
@@ -281,7 +301,8 @@ class Registry:
             else {"slices_done": reached.slices_done, "slices_total": reached.slices_total}
         )
         return self._update(
-            [*(_same(row) if executor is None else _held(row, executor)), _UNFINISHED],
+            [*where, _UNFINISHED],
+            executor=func.coalesce(_JOBS.c.executor, executor),
             outcome=outcome.model_dump_json(),
             status=outcome.status,
             stage="done",
@@ -308,6 +329,13 @@ class Registry:
         query = select(_EXECUTORS.c.id).where(_EXECUTORS.c.seen_ms < before)
         with self._reading() as connection:
             return list(connection.execute(query).scalars())
+
+    def unlisted(self) -> list[str]:
+        """Executors that hold a job and are not among those that were heard of."""
+        holders = select(_JOBS.c.executor).where(_JOBS.c.executor.is_not(None)).distinct()
+        unlisted = holders.where(_JOBS.c.executor.not_in(select(_EXECUTORS.c.id)))
+        with self._reading() as connection:
+            return [str(name) for name in connection.execute(unlisted).scalars()]
 
     def others(self, executor: str) -> list[str]:
         """All other executors that were ever heard of, or hold a job."""
@@ -380,9 +408,13 @@ class Registry:
                 raise StorageFull("Expected room to note this, found none.") from error
             raise Unavailable("Expected the database to answer, found it unreachable.") from error
         except DBAPIError as error:
-            if not error.connection_invalidated:
+            if error.connection_invalidated:
+                found = "it ending"
+            elif getattr(error.orig, "sqlstate", None) == _READ_ONLY:  # while another takes over
+                found = "it read-only"
+            else:
                 raise
-            raise Unavailable("Expected the database to answer, found it ending.") from error
+            raise Unavailable(f"Expected the database to answer, found {found}.") from error
 
 
 def _load(connection: Connection) -> tuple[int, int, int]:

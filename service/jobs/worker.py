@@ -23,19 +23,13 @@ from service.errors import (
 )
 from service.inference.segment import Segmenter
 from service.jobs.bus import Bus, Message
-from service.jobs.endings import cancelled, conclude, tidy
+from service.jobs.endings import Endings, cancelled
 from service.jobs.engine import Engine
 from service.jobs.live import DELIVER, DONE, QUEUED, LiveJob, LiveJobs
-from service.jobs.records import (
-    JobError,
-    JobRow,
-    Lane,
-    now_ms,
-)
+from service.jobs.records import JobError, JobRow, Lane, now_ms
 from service.jobs.registry import SUSPECT_AFTER, Registry
 from service.jobs.steps import AGAIN_S, Fresh, Interrupted, Task, persist, recorded
 from service.logs import place_of
-from service.metrics import Metrics
 from service.pacs.nodes import Pacs
 from service.pipeline import Run
 from service.settings import Settings
@@ -54,6 +48,9 @@ _BACK_OF_GRACE = 0.2
 BACK_S = 5.0
 """The least that is waited for that; who has not noticed by then is cut off with the process."""
 
+BEGIN_S = 60.0
+"""After which a job waits again that the engine did not begin."""
+
 LOOK_S = 1.0
 """Until it looks for waiting jobs although nobody said that there are any."""
 
@@ -70,16 +67,17 @@ class Worker:
         registry: Registry,
         store: Store,
         bus: Bus,
+        endings: Endings,
         model: Segmenter,
         admission: Admission,
-        metrics: Metrics,
         pacs: Pacs,
         fresh: Fresh,
     ) -> None:
         self._executor, self._settings = executor, settings
         self._registry, self._store, self._bus = registry, store, bus
+        self._endings = endings
         self._model, self._admission = model, admission
-        self._metrics, self._pacs, self._fresh = metrics, pacs, fresh
+        self._pacs, self._fresh = pacs, fresh
         self.live = LiveJobs()
         self._claiming = threading.Lock()
         self._wake = threading.Event()
@@ -123,7 +121,7 @@ class Worker:
         """Compare with what the registry says that this process holds, and mend either.
 
         A job that has ended or is no longer its own is stopped; one that it does not know, since
-        the database went away in the wrong moment, waits again.
+        the database went away in the wrong moment, waits again, and so does one that was not begun.
         """
         with self._claiming:
             rows = {row.folder: row for row in self._registry.of_executor(self._executor)}
@@ -131,12 +129,15 @@ class Worker:
         for folder, row in rows.items():
             if folder not in known and row.status == "running":
                 self._registry.hand_back(row, self._executor, was_tried=True)
-            elif folder not in known and row.finished_ms is not None:
-                with suppress(Unavailable, StorageFull):  # what follows does not wait for it
-                    tidy(self._registry, self._store, row)
         for folder, job in known.items():
-            if folder not in rows or rows[folder].finished_ms is not None:
+            is_mine = folder in rows and rows[folder].finished_ms is None
+            if not is_mine:
                 self._interrupt(job)
+            if not job.has_begun and time.monotonic() - job.taken > BEGIN_S:
+                _log.error("job not begun", job_id=job.row.id)
+                self._end(job.row)
+                if is_mine:
+                    self._registry.hand_back(job.row, self._executor, was_tried=True)
 
     def _interrupt(self, job: LiveJob) -> None:
         job.stop.stop(ShuttingDown("The service ended before the work was done."))
@@ -210,13 +211,14 @@ class Worker:
     def work(self, job_id: str) -> None:
         """A job's workflow."""
         live = self.live.get(job_id)
-        if live is None:  # the engine went on by itself with what is no longer this process' own
+        if live is None or live.has_begun:  # the engine's own idea, or one of its late ones
             raise Interrupted
+        live.has_begun = True
         row = live.row
         try:
             self._perform(row, live)
-            with suppress(Unavailable, StorageFull):  # found again by `check`
-                tidy(self._registry, self._store, row)
+            with suppress(Unavailable, StorageFull):  # found again by the housekeeping
+                self._endings.tidy(row)
         except Interrupted:
             self._hand_back(row)
             raise
@@ -234,7 +236,7 @@ class Worker:
             self._registry.hand_back(row, self._executor, was_tried=False)
             found = self._registry.get(row.id)
             if found is None or found.folder != row.folder or found.finished_ms is not None:
-                tidy(self._registry, self._store, row)
+                self._endings.tidy(row)
         self._bus.send(Message("waits", row.id))
 
     def _perform(self, row: JobRow, live: LiveJob) -> None:
@@ -264,11 +266,7 @@ class Worker:
             live.enter(DONE)  # first: whoever sees the end may send the next job
             while True:
                 try:
-                    conclude(
-                        self._registry, self._metrics, row, ended, run.timings_s, live.progress,
-                        self._executor,
-                    )  # fmt: skip
-                    return self._bus.send(Message("ended", row.id))
+                    return self._endings.conclude_held(row, ended, run.timings_s, live.progress)
                 except (StorageFull, Unavailable) as error:
                     # A deadline that has passed is no reason not to say so.
                     if isinstance(live.stop.reason, ShuttingDown | Cancelled):

@@ -274,7 +274,7 @@ def test_deliveries_that_wait_hold_up_nobody(
     file.write_text(
         f'[nodes.down]\nae_title = "DOWN"\nhost = "127.0.0.1"\nport = {unused_port()}\n'
     )
-    model = FakeSegmenter(by_threshold)
+    model, held_by_others = FakeSegmenter(by_threshold), volumes_held()
     with running(tmp_path / "data", model, pacs_file=file, max_jobs=2, max_running=1) as client:
         study, waiting = zip_of(datasets), []
         for _ in range(5):
@@ -284,14 +284,14 @@ def test_deliveries_that_wait_hold_up_nobody(
             assert answer.status_code == 202, answer.text
             waiting.append(answer.json()["links"]["self"])
             wait_for_stage(client, waiting[-1], "deliver")
-        assert volumes_held() == 0
+        assert volumes_held() == held_by_others
         assert client.post(URL, content=study, headers=ZIP).status_code == 201
         for address in waiting:
             assert client.delete(address).status_code == 204
 
 
 def volumes_held() -> int:
-    """Scans of the phantom's size that something still refers to."""
+    """Scans that something still refers to."""
     gc.collect()
     return sum(isinstance(thing, Scan) for thing in gc.get_objects())
 

@@ -19,11 +19,14 @@ from pydicom.uid import MRImageStorage
 from sqlalchemy.exc import OperationalError
 
 from service.errors import StorageFull
-from service.jobs import housekeeping, steps, worker
+from service.jobs import engine, housekeeping, steps, worker
+from service.jobs.engine import Engine
 from service.jobs.records import JobRow
 from service.jobs.registry import Registry
 from service.jobs.worker import MAX_ATTEMPTS, Worker
 from service.phantom_files import PHANTOM_NAME
+from service.pipeline import Options
+from service.spool import Spool
 from service.store import Store
 
 URL = "/v1/segmentations"
@@ -274,7 +277,7 @@ class Disk:
         self.is_full, self.met = False, threading.Event()
         for owner, names in (
             (Store, ("put", "check_records")),
-            (Registry, ("claim", "conclude", "choose_result", "hand_back")),
+            (Registry, ("claim", "conclude", "conclude_held", "choose_result", "hand_back")),
         ):
             for name in names:
                 monkeypatch.setattr(owner, name, self._guarded(getattr(owner, name)))
@@ -289,7 +292,7 @@ class Disk:
         return guarded
 
 
-@pytest.mark.parametrize("at", ["claim", "labels.z", "mask.dcm", "choose_result", "conclude"])
+@pytest.mark.parametrize("at", ["claim", "labels.z", "mask.dcm", "choose_result", "conclude_held"])
 def test_a_full_disk_makes_a_job_wait(
     tmp_path: Path, study: bytes, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,6 +389,65 @@ def test_job_that_nobody_works_on_is_found(tmp_path: Path, monkeypatch: pytest.M
         lost = until(client, address, lambda answer: answer["status"] == "failed")
         assert lost["error"]["code"] == "abandoned"
         assert client.post(URL, content=slice_png(), headers=PNG).status_code == 201
+
+
+def test_job_that_the_engine_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps no place: after a while it waits again."""
+    monkeypatch.setattr(housekeeping, "BEAT_S", 0.02)
+    monkeypatch.setattr(worker, "BEGIN_S", 0.1)
+    start, lost = Engine.start, []
+
+    def loses_the_first(opened: Engine, job_id: str, is_first: bool) -> None:
+        if lost:
+            start(opened, job_id, is_first)
+        else:
+            lost.append(job_id)
+
+    monkeypatch.setattr(Engine, "start", loses_the_first)
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        assert client.post(URL, content=slice_png(), headers=PNG).status_code == 201
+    assert lost
+
+
+def test_job_of_another_format_is_begun_anew(
+    tmp_path: Path, study: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an older service wrote down of its steps is not gone on with."""
+    gate = Gate()
+    with monkeypatch.context() as older:
+        older.setattr(engine, "FORMAT", "0")
+        with running(tmp_path, gate.model) as client:
+            accepted = client.post(URL, content=study, headers=ZIP | {"Prefer": "respond-async"})
+            assert gate.entered.wait(WAIT_S)
+            threading.Timer(0.2, gate.open.set).start()
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        address = accepted.headers["location"]
+        until(client, address, lambda answer: answer["status"] == "succeeded")
+
+
+def test_transient_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not listed, and deleted soon after its end though its request came to nothing."""
+    monkeypatch.setattr(housekeeping, "BEAT_S", 0.02)
+    monkeypatch.setattr(housekeeping, "SWEEP_S", 0.02)
+    monkeypatch.setattr(housekeeping, "TRANSIENT_S", 1)
+    with (
+        running(tmp_path, FakeSegmenter(by_threshold), retention_h=0) as client,
+        Spool(tmp_path / "spool") as spool,
+    ):
+        kept = client.post(URL, content=slice_png(), headers=PNG).json()["id"]
+        spool.begin()
+        spool.write(slice_png())
+        jobs = client.app.state.resources.jobs
+        address = f"{URL}/{jobs.accept(spool, Options(), None, is_transient=True)}"
+        until(client, address, lambda answer: answer["status"] == "succeeded")
+        assert [item["id"] for item in client.get(URL).json()["items"]] == [kept]
+        until(client, address, lambda answer: answer.get("code") == "not_found")
+        assert client.get(f"{URL}/{kept}").status_code == 200
+    assert [path.name for path in (tmp_path / "segmentations").glob("*-*")] == [
+        path.name for path in (tmp_path / "segmentations").glob(f"{kept}-*")
+    ]
 
 
 @pytest.mark.parametrize("has_room", [True, False])

@@ -1,6 +1,7 @@
 """A cluster for each module, and what its processes must give."""
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,11 +31,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, quick_model: Path) -> Iterator[Cluster]:
     require(postgres.missing())
     require(s3.missing())
     with Postgres.start() as database, S3.start() as bucket:
-        made = Cluster(database, bucket, tmp_path_factory.mktemp("cluster"))
+        made = Cluster(database, bucket, tmp_path_factory.mktemp("cluster"), quick_model)
         try:
             yield made
         finally:
@@ -63,10 +64,10 @@ def long_study() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def expected(study: bytes, tmp_path_factory: pytest.TempPathFactory) -> Expected:
+def expected(study: bytes, quick_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Expected:
     """An undisturbed run of the study."""
     settings = Settings()
-    model = Batcher(ModelSession.open(settings.model, "cpu", 1), settings.batch_slices)
+    model = Batcher(ModelSession.open(quick_model, "cpu", 1), settings.batch_slices)
     result = run([study], Options(), model, settings)
     model.close()
     return Expected(result, tmp_path_factory.mktemp("expected"))

@@ -3,7 +3,6 @@
 import http.client
 import itertools
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -20,8 +19,7 @@ from typing import Any, Literal
 import obstore
 import psycopg
 import pytest
-from cluster.altered import main
-from conftest import PATIENT
+from forked_service import check_log, forked
 from http_helpers import ZIP
 from obstore.store import ObjectStore, from_url
 
@@ -32,10 +30,6 @@ from reliability.process import Answer
 from service.jobs.kept import Kept, keep
 from service.pipeline import Result
 from service.store import Store
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["cluster.altered"])
-"""Each process has imported the service already: that would take two of its three seconds."""
 
 WAIT_S = 60
 URL = "/v1/segmentations"
@@ -69,7 +63,7 @@ def until(done: Callable[[], Any], within_s: float = WAIT_S) -> Any:
 
 @dataclass(frozen=True)
 class Process:
-    """One process of the service; changed while it runs by files, as `altered.py` reads them."""
+    """One process of the service; changed while it runs by files that `altered_service` reads."""
 
     name: str
     process: ForkServerProcess
@@ -127,7 +121,9 @@ class Process:
     def _is_ready(self) -> bool:
         assert self.process.is_alive(), f"{self.name} ended"
         with suppress(OSError, http.client.HTTPException):
-            return self.ask("GET", "/health/ready").status == 200
+            answer = self.ask("GET", "/health/ready")
+            assert b"invalid_model" not in answer.body, answer
+            return answer.status == 200
         return False
 
     def wait(self, within_s: float = WAIT_S) -> int:
@@ -171,6 +167,7 @@ class Cluster:
     database: Postgres
     bucket: S3
     folder: Path
+    model: Path
     processes: list[Process] = field(default_factory=list)
 
     def begin(self, *command: str, held: bool = False, **environment: object) -> Process:
@@ -189,14 +186,11 @@ class Cluster:
             (control / "hold").touch()
         settings = {
             "LTS_PORT": port, "LTS_DATA_DIR": self.folder / name, "LTS_DEVICE": "cpu",
-            "LTS_THREADS": 1, "LTS_BATCH_SLICES": 1, "LTS_DATABASE_URL": self.database.url,
-            "LTS_STORE_URL": self.bucket.url, "LTS_DEAD_S": DEAD_S, "CONTROL": control,
+            "LTS_MODEL": self.model, "LTS_THREADS": 1, "LTS_BATCH_SLICES": 1,
+            "LTS_DATABASE_URL": self.database.url, "LTS_STORE_URL": self.bucket.url,
+            "LTS_DEAD_S": DEAD_S, "CONTROL": control,
         }  # fmt: skip
-        chosen = {key: str(value) for key, value in (settings | environment).items()}
-        process = _FORKS.Process(
-            target=main, args=(command, self.bucket.environment | chosen, log), name=name
-        )
-        process.start()
+        process = forked(command, self.bucket.environment | settings | environment, log)
         self.processes.append(Process(name, process, port, log, control))
         return self.processes[-1]
 
@@ -211,8 +205,7 @@ class Cluster:
             process.thaw()
             process.kill()
         for process in self.processes:
-            log = process.log.read_text(errors="replace")
-            assert not any(word in log for word in PATIENT), f"{process.name} names the patient"
+            check_log(process.log)
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """What the database answers."""

@@ -24,7 +24,7 @@ from cluster.harness import (
     until,
 )
 from http_helpers import PNG, ZIP, slice_png
-from jobs.killed_service import ACCEPT_PLACES
+from jobs.killed_places import ACCEPT_PLACES
 from PIL import Image
 
 from service.jobs.worker import MAX_ATTEMPTS

@@ -1,28 +1,25 @@
 """`kill -9` on the real process, at every place of a job: it is finished, to the same bytes."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from dicom_files import series, to_bytes, to_zip
-from jobs.killed_service import PACS_PLACES, PLACES
+from forked_service import check_log, forked
+from jobs.killed_places import PACS_PLACES, PLACES
 from pacs.servers import running as archive_of
 
 from benchmarks.load import free_port
 from service.inference.batching import Batcher
 from service.inference.session import ModelSession
 from service.jobs.kept import keep
-from service.jobs.records import INPUT
 from service.jobs.worker import MAX_ATTEMPTS
 from service.phantom import Phantom
 from service.pipeline import Options, run
@@ -30,39 +27,48 @@ from service.settings import Settings
 from service.store import Store
 
 WAIT_S = 60
+BATCH_SLICES = 3
 
 
 @pytest.fixture(scope="module")
 def study(phantom: Phantom) -> bytes:
-    """Twelve slices of the phantom, which the real model labels."""
-    return to_zip(to_bytes(dataset) for dataset in series(phantom.sample(12, 128, seed=1)[0]))
+    """Six slices of the phantom."""
+    return to_zip(to_bytes(dataset) for dataset in series(phantom.sample(6, 128, seed=1)[0]))
 
 
 @contextmanager
 def serving(
-    folder: Path, *command: str, **environment: str
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    folder: Path, model: Path, **environment: object
+) -> Iterator[tuple[str, ForkServerProcess]]:
     """A real service process, and its address once it answers."""
-    port = free_port()
-    settings = {"LTS_PORT": str(port), "LTS_DATA_DIR": str(folder), "LTS_DEVICE": "cpu"}
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        env=os.environ | settings | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"} | environment,
-        cwd=ROOT,
-    )
+    port, log = free_port(), folder.with_suffix(".log")
+    settings = {
+        "LTS_PORT": port, "LTS_DATA_DIR": folder, "LTS_DEVICE": "cpu",
+        "LTS_MODEL": model, "LTS_BATCH_SLICES": BATCH_SLICES,
+    }  # fmt: skip
+    process = forked(["serve"], settings | environment, log)
     try:
         address = f"http://127.0.0.1:{port}"
         wait_until_ready(address, process)
         yield address, process
+    except BaseException:
+        print(log.read_text(errors="replace")[-5000:] if log.exists() else "no log")
+        raise
     finally:
         process.kill()
-        process.wait(WAIT_S)
+        process.join(WAIT_S)
+    check_log(log)
 
 
-def wait_until_ready(address: str, process: subprocess.Popen[bytes]) -> None:
+def wait_killed(process: ForkServerProcess) -> None:
+    process.join(WAIT_S)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def wait_until_ready(address: str, process: ForkServerProcess) -> None:
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
-        assert process.poll() is None
+        assert process.is_alive()
         try:
             urllib.request.urlopen(f"{address}/health/ready", timeout=5).close()
         except OSError:
@@ -86,34 +92,33 @@ def post(address: str, body: bytes) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_killed_and_started_again(
-    place: str, study: bytes, tmp_path: Path, model: ModelSession
+    place: str, study: bytes, tmp_path: Path, quick_model: Path
 ) -> None:
     """The accepted job is finished by the next start, with the bytes of an undisturbed run."""
-    with serving(tmp_path / "data", "-m", "jobs.killed_service", "serve", KILL_AT=place) as (
-        address,
-        dying,
-    ):
+    with serving(tmp_path / "data", quick_model, KILL_AT=place) as (address, dying):
         post(address, study)
-        assert dying.wait(WAIT_S) == -signal.SIGKILL
-    with serving(tmp_path / "data", "-m", "service", "serve") as (address, _):
+        wait_killed(dying)
+    with serving(tmp_path / "data", quick_model) as (address, _):
         deadline = time.monotonic() + WAIT_S
         while True:
             (job,) = answer(f"{address}/v1/segmentations")["items"]
             (folder,) = (tmp_path / "data" / "segmentations").glob(f"{job['id']}-*")
-            if job["status"] == "succeeded" and not (folder / INPUT).exists():
-                break
+            if job["status"] == "succeeded" and len([*folder.iterdir()]) == 1:
+                break  # one result, whatever was begun before, and nothing else
             assert job["status"] in ("queued", "running", "succeeded"), job
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    (run,) = folder.iterdir()  # one result, whatever was begun before
+    (run,) = folder.iterdir()
     found = {path.name: path.read_bytes() for path in run.iterdir()}
-    assert found == undisturbed(study, job["created_at"], model, tmp_path / "expected")
+    assert found == undisturbed(study, job["created_at"], quick_model, tmp_path / "expected")
 
 
 @pytest.mark.parametrize("place", PACS_PLACES)
-def test_killed_between_fetch_and_receipts(place: str, phantom: Phantom, tmp_path: Path) -> None:
+def test_killed_between_fetch_and_receipts(
+    place: str, phantom: Phantom, tmp_path: Path, quick_model: Path
+) -> None:
     """The next start goes on; the PACS may get an object twice, and then the same bytes."""
-    datasets = series(phantom.sample(12, 128, seed=1)[0])
+    datasets = series(phantom.sample(6, 128, seed=1)[0])
     pacs_file = tmp_path / "pacs.toml"
     with archive_of(datasets) as archive:
         pacs_file.write_text(f'[nodes.archive]\nurl = "{archive.url}"\n')
@@ -122,12 +127,11 @@ def test_killed_between_fetch_and_receipts(place: str, phantom: Phantom, tmp_pat
             "study_instance_uid": archive.study,
             "series_instance_uid": archive.series,
         }
-        file, folder = {"LTS_PACS_FILE": str(pacs_file)}, tmp_path / "data"
-        command = ("-m", "jobs.killed_service", "serve")
-        with serving(folder, *command, KILL_AT=place, **file) as (address, dying):
+        file, folder = {"LTS_PACS_FILE": pacs_file}, tmp_path / "data"
+        with serving(folder, quick_model, KILL_AT=place, **file) as (address, dying):
             post_json(f"{address}/v1/segmentations/dicomweb", body)
-            assert dying.wait(WAIT_S) == -signal.SIGKILL
-        with serving(folder, "-m", "service", "serve", **file) as (address, _):
+            wait_killed(dying)
+        with serving(folder, quick_model, **file) as (address, _):
             deadline = time.monotonic() + WAIT_S
             while True:
                 (job,) = answer(f"{address}/v1/segmentations")["items"]
@@ -151,15 +155,17 @@ def post_json(address: str, body: dict) -> None:
         answer(urllib.request.Request(address, json.dumps(body).encode(), headers))
 
 
-def test_job_that_ends_its_process_is_given_up(study: bytes, tmp_path: Path) -> None:
+def test_job_that_ends_its_process_is_given_up(
+    study: bytes, tmp_path: Path, quick_model: Path
+) -> None:
     """After as many starts as a job may have it has failed, and the service lives."""
-    folder, command = tmp_path / "data", ("-m", "jobs.killed_service", "serve")
+    folder = tmp_path / "data"
     for start in range(MAX_ATTEMPTS):
-        with serving(folder, *command, KILL_AT="inference") as (address, dying):
+        with serving(folder, quick_model, KILL_AT="inference") as (address, dying):
             if start == 0:
                 post(address, study)
-            assert dying.wait(WAIT_S) == -signal.SIGKILL
-    with serving(folder, "-m", "service", "serve") as (address, _):
+            wait_killed(dying)
+    with serving(folder, quick_model) as (address, _):
         deadline = time.monotonic() + WAIT_S
         while (job := answer(f"{address}/v1/segmentations")["items"][0])["status"] in (
             "queued",
@@ -171,12 +177,10 @@ def test_job_that_ends_its_process_is_given_up(study: bytes, tmp_path: Path) -> 
     assert f"{MAX_ATTEMPTS} times" in job["error"]["detail"]
 
 
-def undisturbed(
-    study: bytes, created_at: str, model: ModelSession, folder: Path
-) -> dict[str, bytes]:
+def undisturbed(study: bytes, created_at: str, model: Path, folder: Path) -> dict[str, bytes]:
     """What the job should have kept, by the same flow in this process."""
     settings = Settings()
-    batcher = Batcher(model, settings.batch_slices)
+    batcher = Batcher(ModelSession.open(model, "cpu"), BATCH_SLICES)
     result = run([study], Options(), batcher, settings)
     keep(Store.open(None, folder, folder, 0), "run", result, datetime.fromisoformat(created_at))
     batcher.close()

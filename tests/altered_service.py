@@ -1,8 +1,8 @@
 """The service's command line, changed where a test asks for it: to wait, to be slow, to be killed.
 
-CONTROL names a folder: while it holds a file `hold` the process takes no job; files `slow` and
+CONTROL may name a folder: while it holds a file `hold` the process takes no job; files `slow` and
 `slow-put` say how many seconds longer each batch takes, and the last document of a result. KILL_AT
-is a place of `jobs.killed_service`; an image of POISON_ROWS rows ends the process.
+is a place of `jobs.killed_places`; an image of POISON_ROWS rows ends the process.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn  # noqa: F401  # what follows is imported before a process is forked
-from jobs.killed_service import ACCEPT_PLACES, PLACES, before
+from jobs.killed_places import ACCEPT_PLACES, PACS_PLACES, PLACES, before
 
 import service.api.app
 import service.api.protocol  # noqa: F401
@@ -68,12 +68,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str], log: Path) ->
     sink = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for number in (1, 2):
         os.dup2(sink, number)
-    control = Path(os.environ["CONTROL"])
-    _hold(control / "hold")
-    _slow_down(control / "slow")
-    _slow_down_put(control / "slow-put")
+    if folder := os.environ.get("CONTROL"):
+        control = Path(folder)
+        _hold(control / "hold")
+        _slow_down(control / "slow")
+        _slow_down_put(control / "slow-put")
     if place := os.environ.get("KILL_AT"):
-        (PLACES | ACCEPT_PLACES)[place]()
+        (PLACES | PACS_PLACES | ACCEPT_PLACES)[place]()
     if poison := os.environ.get("POISON_ROWS"):
         _poison(int(poison))
     app(list(arguments))

@@ -1,16 +1,11 @@
-"""The service, killed by `kill -9` at the place that KILL_AT names; nothing else is changed.
-
-Takes the arguments of `python -m service`.
-"""
+"""Places at which a process can be made to end as if by `kill -9`: each changes this process."""
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import service.pipeline as pipeline
-from service.__main__ import app
 from service.inference.batching import Batcher
 from service.jobs import steps
 from service.jobs.records import FETCHED, INPUT, LABELS
@@ -63,8 +58,8 @@ PLACES = {
     "between two results": lambda: after(Store, "put", when=wrote("mask.dcm")),
     "before the result counts": lambda: before(Registry, "choose_result"),
     "after the result counts": lambda: after(Registry, "choose_result"),
-    "before the outcome": lambda: before(Registry, "conclude"),
-    "after the outcome": lambda: after(Registry, "conclude"),
+    "before the outcome": lambda: before(Registry, "conclude_held"),
+    "after the outcome": lambda: after(Registry, "conclude_held"),
 }
 
 PACS_PLACES = {
@@ -83,7 +78,3 @@ ACCEPT_PLACES = {
     "after it is accepted": lambda: after(Registry, "confirm"),
 }
 """Of a request, before it is answered."""
-
-if __name__ == "__main__":
-    (PLACES | PACS_PLACES | ACCEPT_PLACES)[os.environ["KILL_AT"]]()
-    app(sys.argv[1:])
