@@ -78,18 +78,21 @@ def _run(role: "Role") -> None:
         is_ending = False
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self.is_ending or not self.started:
+            held = getattr(application.state, "resources", None)
+            if held is not None and not self.is_ending:
+                held.drain()
+            if self.is_ending or held is None or not self.started:
                 super().handle_exit(sig, frame)
                 return
             self.is_ending = True
-            held = application.state.resources
-            held.drain()
 
             def end() -> None:
-                held.finish_jobs()
-                # Requests had as long; those that go on now may finish what is left of it.
-                self.config.timeout_graceful_shutdown = max(1, int(held.grace_left_s))
-                uvicorn.Server.handle_exit(self, sig, None)
+                try:
+                    held.finish_jobs()
+                finally:
+                    # Requests had as long; those that go on now may finish what is left of it.
+                    self.config.timeout_graceful_shutdown = max(1, int(held.grace_left_s))
+                    uvicorn.Server.handle_exit(self, sig, None)
 
             threading.Thread(target=end, name="drain").start()
 

@@ -109,6 +109,10 @@ class TooManyRequests(BadRequest):
     status = HTTPStatus.TOO_MANY_REQUESTS
     title = "The caller has sent more requests than it may for now."
 
+    def __init__(self, detail: str, retry_after_s: float = 60) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
 
 class RequestTooLarge(BadRequest):
     code = "request_too_large"
@@ -334,6 +338,11 @@ class StartupError(ServiceError):
 class DeviceUnavailable(StartupError):
     code = "device_unavailable"
     title = "The configured device cannot be used."
+
+
+class ForeignStore(StartupError):
+    code = "foreign_store"
+    title = "The store of results belongs to another service."
 
 
 class InvalidPacsFile(StartupError):

@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     )
     store_url: str | None = Field(
         None,
-        pattern=r"^(s3|file)://",
+        pattern=r"^(s3://[^/]+|file:///)",
         description="Bucket (s3://bucket/prefix) or shared folder (file:///path) of results.",
     )
     dead_s: float = Field(

@@ -19,7 +19,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 from typing_extensions import Buffer
 
-from service.errors import StorageFull, Unavailable
+from service.errors import ForeignStore, StorageFull, Unavailable
 
 _NO_SPACE = re.compile(rf"os error ({errno.ENOSPC}|{errno.EDQUOT})\b")
 """As the object store's messages name a full disk, and a quota that is used up."""
@@ -31,6 +31,9 @@ _UNFINISHED = re.compile(r".*#\d+")
 """Files that the local store writes before it renames them."""
 
 
+MARK = "service-id"
+"""The key that says whose a shared store is."""
+
 _YOUNG_S = 3600
 """Another process may still be writing an unfinished file that is younger."""
 
@@ -38,17 +41,22 @@ _YOUNG_S = 3600
 class Store:
     """Objects by key. Methods block: any thread may call them, the event loop none.
 
-    They raise `Unavailable` where a bucket cannot be reached.
+    They raise `Unavailable` where a bucket or a shared folder cannot be reached.
     """
 
     def __init__(
-        self, objects: ObjectStore, spool: Path, min_free_bytes: int, folder: Path | None = None
+        self,
+        objects: ObjectStore,
+        spool: Path,
+        min_free_bytes: int,
+        folder: Path | None = None,
+        is_shared: bool = True,
     ) -> None:
         """`spool` is on the disk that must have room; `folder` where the objects are files."""
         self._objects = objects
         self._disks = [spool] if folder is None else [spool, folder]
         self._min_free_bytes = min_free_bytes
-        self._is_remote = folder is None
+        self._is_shared = is_shared
 
     @classmethod
     def open(cls, url: str | None, folder: Path, spool: Path, min_free_bytes: int) -> "Store":
@@ -64,7 +72,27 @@ class Store:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _clear_unfinished(folder, older_s=0 if is_own else _YOUNG_S)
         objects = LocalStore(prefix=folder, mkdir=True, automatic_cleanup=True)
-        return cls(objects, spool, min_free_bytes, folder)
+        return cls(objects, spool, min_free_bytes, folder, is_shared=not is_own)
+
+    def mark(self, service_id: str) -> None:
+        """Note in a shared store whose it is. Raises `ForeignStore` where it is another's.
+
+        Each service deletes what none of its own jobs knows.
+        """
+        if not self._is_shared:
+            return
+        found = self.get(MARK)
+        if found is None:
+            self.put(MARK, service_id.encode())
+        elif found != service_id.encode():
+            raise ForeignStore(
+                "Expected a bucket or folder that no other database knows: take another prefix."
+            )
+
+    def check_mark(self) -> None:
+        """Raise `Unavailable` where what is missing may be the store itself, as one not mounted."""
+        if self._is_shared and self.get(MARK) is None:
+            raise Unavailable("Expected the store with its mark, found none.")
 
     def check_space(self, needed_bytes: int = 0) -> None:
         """Raise `StorageFull` unless so many bytes and the reserve are free."""
@@ -92,7 +120,9 @@ class Store:
         return None
 
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
-        """Some of an object's bytes, None where there is no such object."""
+        """Some of an object's bytes, None where there is no such object (and some are wanted)."""
+        if not length:
+            return b""
         with self._mapped(), suppress(FileNotFoundError):
             return bytes(obstore.get_range(self._objects, key, start=start, length=length))
         return None
@@ -125,7 +155,7 @@ class Store:
         except BaseError as error:
             if _NO_SPACE.search(str(error)):
                 raise StorageFull("Expected room for the data, found the disk full.") from error
-            if self._is_remote:
+            if self._is_shared:
                 raise Unavailable("Expected the object store to answer, found none.") from error
             raise
 

@@ -15,7 +15,7 @@ from reliability.fault.bench import AT
 from reliability.process import ask, check
 from service.jobs.records import JobRow
 from service.jobs.registry import Registry
-from service.store import Store
+from service.store import MARK, Store
 
 EVERYTHING = ("receiving", "queued", "running", "succeeded", "failed", "cancelled")
 
@@ -71,6 +71,11 @@ def orphans(store: Store, rows: Collection[JobRow]) -> set[str]:
     return set(store.prefixes()) - {row.folder for row in rows}
 
 
+def keys_of_jobs(store: Store) -> list[str]:
+    """All keys but the service's mark."""
+    return [name for name in store.keys("") if name != MARK]
+
+
 def check_folders(
     store: Store, rows: Collection[JobRow], within_s: float = SETTLE_S
 ) -> dict[str, list[str]]:
@@ -83,7 +88,7 @@ def check_folders(
     while True:
         found: dict[str, list[str]] = {row.id: [] for row in rows}
         left = []
-        for name in store.keys(""):
+        for name in keys_of_jobs(store):
             job_id = wanted.get(name[: name.rfind("/") + 1])
             if job_id is None:
                 left.append(name)
@@ -130,7 +135,7 @@ def check_nothing_left(registry: Registry, store: Store, engine_url: str) -> Non
     """After all was deleted: no row, no object, nothing noted of a step. Raises `Wrong`."""
     rows = all_rows(registry)
     check(not rows, f"{len(rows)} deleted jobs are written down, as {[row.id for row in rows[:1]]}")
-    keys = store.keys("")
+    keys = keys_of_jobs(store)
     check(not keys, f"{len(keys)} objects are left, as {keys[:1]}")
     noted = engine_notes(engine_url)
     check(not any(noted.values()), f"the engine remembers deleted jobs: {noted}")

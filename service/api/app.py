@@ -24,7 +24,7 @@ from service.api import (
 )
 from service.api.outermost import Outermost
 from service.api.resources import Resources
-from service.errors import InvalidModel, Unavailable
+from service.errors import ForeignStore, InvalidModel, Unavailable
 from service.inference.batching import Batcher, Model
 from service.inference.session import ModelSession
 from service.inference.work import Loaded
@@ -86,13 +86,16 @@ def create_app(
 async def _lifespan(
     settings: Settings, open_model: OpenModel, role: Role, app: FastAPI
 ) -> AsyncIterator[None]:
-    """Open the model and the jobs in a thread. A bad model leaves the service live, never ready."""
+    """Open the model and the jobs in a thread.
+
+    What only a user can mend leaves the service live, never ready.
+    """
     held = Resources.of(settings)
     app.state.resources = held
     _watch(held)
     try:
         await anyio.to_thread.run_sync(_open, held, open_model, role)
-    except InvalidModel as error:
+    except (InvalidModel, ForeignStore) as error:
         held.failure = error
         _log.error("not ready", code=error.code)
     yield
@@ -133,7 +136,9 @@ def _open(held: Resources, open_model: OpenModel, role: Role) -> None:
 
 
 def _open_jobs(held: Resources, described: Loaded) -> Jobs:
-    """The jobs, once the database answers. Raises `Unavailable` where it does not for long."""
+    """The jobs, once the database answers. Raises `Unavailable` where it does not for long, or
+    where the service is to end.
+    """
     deadline = time.monotonic() + DATABASE_S
     while True:
         try:
@@ -142,7 +147,7 @@ def _open_jobs(held: Resources, described: Loaded) -> Jobs:
                 held.pacs,
             )  # fmt: skip
         except Unavailable as error:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or held.drain_began is not None:
                 raise
             _log.warning("waiting for the database", code=error.code)
             time.sleep(1)

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem documents; the only place that knows both errors and HTTP."""
 
+import math
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -16,6 +17,7 @@ from service.errors import (
     MethodNotAllowed,
     NotFound,
     ServiceError,
+    TooManyRequests,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -47,7 +49,9 @@ def respond(error: ServiceError, request: HTTPConnection) -> JSONResponse:
     problem = problem_of(error, request.state.request_id)
     request.app.state.resources.metrics.problems.labels(error.code).inc()
     headers = {}
-    if error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, BadRequest):
         # The body may not have been read to its end, so the connection cannot be used again.

@@ -28,7 +28,8 @@ class Rates:
         if full_at - now > 60:
             self._full_at[caller] = full_at - token_s
             raise TooManyRequests(
-                f"Expected at most {self._per_minute} requests a minute, found more."
+                f"Expected at most {self._per_minute} requests a minute, found more.",
+                retry_after_s=full_at - now - 60,
             )
         self._full_at[caller] = full_at
         if len(self._full_at) > _CALLERS:

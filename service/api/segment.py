@@ -79,9 +79,11 @@ async def segment(request: Request, service: Annotated[Resources, Depends(resour
     medical device, not for diagnosis.
     """
     service.check_accepting()
-    service.ready_jobs()
+    jobs = service.ready_jobs()
     wanted = answer_type(",".join(request.headers.getlist("accept")))
     service.rates.take(caller(request))
+    if service.model is None:
+        await anyio.to_thread.run_sync(jobs.check_room)
     service.admission.check()
     async with receive(request, service.settings, service.arriving) as upload:
         parameters = SegmentParameters.of(request, upload.fields)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Depends
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from service.api.openapi import problems, shown
 from service.api.resources import Resources, resources
@@ -18,6 +19,9 @@ router = APIRouter(prefix=PATH, tags=["segmentations"])
 
 LOOK_S = 0.25
 """How often a segmentation is looked at; news that come in between are told once."""
+
+LOOK_SHARED_S = 1.0
+"""The same where processes share a database, which each tells so often how far its jobs are."""
 
 KEEP_ALIVE_S = 15
 """After so long without news a comment is sent, or proxies would close the stream."""
@@ -49,8 +53,19 @@ async def watch(id: str, service: Annotated[Resources, Depends(resources)]) -> S
     service.check_accepting()
     jobs = service.ready_jobs()
     await anyio.to_thread.run_sync(jobs.get, id)  # an answer of its own where there is none
-    service.watching.check(service.settings.max_watchers)
-    return StreamingResponse(_events(id, service), media_type="text/event-stream")
+    return _Stream(id, service)
+
+
+class _Stream(StreamingResponse):
+    """One of so many at once: the place is taken before anything is sent."""
+
+    def __init__(self, job_id: str, service: Resources) -> None:
+        super().__init__(_events(job_id, service), media_type="text/event-stream")
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._service.watching.one(self._service.settings.max_watchers):
+            await super().__call__(scope, receive, send)
 
 
 async def _events(job_id: str, service: Resources) -> AsyncIterator[str]:
@@ -61,7 +76,8 @@ async def _events(job_id: str, service: Resources) -> AsyncIterator[str]:
         with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
             service.loop.call_soon_threadsafe(ended.set)
 
-    with service.watching.one(service.settings.max_watchers), jobs.listening(job_id, tell):
+    look_s = LOOK_S if service.settings.database_url is None else LOOK_SHARED_S
+    with jobs.listening(job_id, tell):
         yield f"retry: {_RECONNECT_MS}\n\n"
         while not service.draining.is_set():
             try:
@@ -80,14 +96,14 @@ async def _events(job_id: str, service: Resources) -> AsyncIterator[str]:
             elif silent_s >= KEEP_ALIVE_S:
                 yield ": nothing new\n\n"
                 silent_s = 0.0
-            await _pause(ended, service.draining)
-            silent_s += LOOK_S
+            await _pause(look_s, ended, service.draining)
+            silent_s += look_s
 
 
-async def _pause(*sooner: asyncio.Event) -> None:
+async def _pause(look_s: float, *sooner: asyncio.Event) -> None:
     """Until it is time to look again, or one of the events is set."""
     waiting = [asyncio.create_task(event.wait()) for event in sooner]
-    await asyncio.wait(waiting, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(waiting, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)

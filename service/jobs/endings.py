@@ -91,7 +91,7 @@ class Endings:
 
     def _left_over(self, row: JobRow) -> Iterable[str]:
         """All keys of a job but those of its result."""
-        if row.result_folder is None:
+        if row.result_folder is None or row.status != "succeeded":
             return self._store.keys(row.folder)
         if row.claims == 1:  # no other run: no need to look
             return [key(row.folder, name) for name in (INPUT, FETCHED, LABELS)]

@@ -5,8 +5,9 @@ Every process does all of it; that two do the same at once changes nothing.
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
@@ -39,7 +40,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Housekeeping:
-    """Two threads, until they are closed: one beats, the other does what may take long."""
+    """Three threads, until they are closed: one beats, one takes over and tidies up, and one
+    deletes what has expired, which may take long.
+    """
 
     def __init__(
         self,
@@ -61,13 +64,17 @@ class Housekeeping:
         self._is_shared = settings.database_url is not None
         self._closed = threading.Event()
         self._heard_since = time.monotonic()
-        self._counts_at = self._sweeps_at = self._orphans_at = 0.0
+        self._counts_at = self._orphans_at = 0.0
         self._told: dict[str, object] = {}
         self._unlisted_since: dict[str, float] = {}
         self._is_forgotten = threading.Event()
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
-            for name, work in (("heartbeat", self._beat_on), ("housekeeping", self._keep_on))
+            for name, work in (
+                ("heartbeat", self._beat_on),
+                ("housekeeping", self._keep_on),
+                ("retention", self._sweep_on),
+            )
         ]
 
     def begin(self) -> None:
@@ -132,12 +139,18 @@ class Housekeeping:
         if moment >= self._counts_at:
             self._counts_at = moment + COUNT_S
             self._metrics.unfinished_are(self._registry.counts())
-        if moment >= self._sweeps_at:
-            self._sweeps_at = moment + SWEEP_S
-            self._delete_expired()
-        if moment >= self._orphans_at:
-            self._orphans_at = moment + ORPHANS_S
-            self._delete_orphans()
+
+    def _sweep_on(self) -> None:
+        while not self._closed.wait(min(SWEEP_S, BEAT_S) if not self._orphans_at else SWEEP_S):
+            try:
+                self._delete_expired()
+                if time.monotonic() >= self._orphans_at:
+                    self._delete_orphans()
+                    self._orphans_at = time.monotonic() + ORPHANS_S
+            except (Unavailable, StorageFull) as error:
+                _log.warning("nothing is deleted for now", code=error.code, why=str(error))
+            except Exception as error:
+                _log.error("retention failed", place=place_of(error))
 
     def _unheard(self, moment: float) -> list[str]:
         """Executors that have held a job for long and never beaten, or not since their burial."""
@@ -157,13 +170,16 @@ class Housekeeping:
         self._told = dict(reached)
 
     def _take_over(self, dead: str) -> None:
-        left = self._registry.bury(dead)
-        for row in left:
-            self._tidy_after(row)
+        for row in self._registry.bury(dead):
+            try:
+                self._tidy_after(row)
+            except (Unavailable, StorageFull):  # the store is away: the next round tries again
+                return self._bus.send(Message("waits", ""))
         self._engine.forget_executor(dead)
         self._registry.forget(dead)  # last: what is cut off is done again
         self._bus.send(Message("waits", ""))
         _log.info("jobs of a dead process wait again", executor=dead)
+        return None
 
     def _tidy_after(self, row: JobRow) -> None:
         """Of a job that a dead process was taking in nothing is left; an ended one is tidied."""
@@ -195,17 +211,25 @@ class Housekeeping:
 
     def _delete_expired(self) -> None:
         before_ms = now_ms() - int(TRANSIENT_S * 1000)
-        self._delete(self._registry.finished_before(before_ms, _PAGE, only_transient=True))
+        self._delete(partial(self._registry.finished_before, before_ms, _PAGE, True))
         if self._settings.retention_h:
             before_ms = now_ms() - int(self._settings.retention_h * 3_600_000)
-            self._delete(self._registry.finished_before(before_ms, _PAGE))
+            self._delete(partial(self._registry.finished_before, before_ms, _PAGE))
 
-    def _delete(self, expired: Iterable[JobRow]) -> None:
-        for row in expired:
+    def _delete(self, expired: Callable[[], list[JobRow]]) -> None:
+        """Page by page, until nothing is left, or nothing of a page can be deleted."""
+        gone = 1
+        while gone and not self._closed.is_set():
+            gone = sum(self._is_deleted(row) for row in expired())
+
+    def _is_deleted(self, row: JobRow) -> bool:
+        try:
             self._store.delete_all(row.folder)
             self._engine.forget(row.id)
-            self._registry.remove(row.id, row.folder)
-            _log.info("job deleted", job_id=row.id, reason="retention")
+        except (Unavailable, StorageFull):  # others may be: one does not hold them up
+            return False
+        _log.info("job deleted", job_id=row.id, reason="retention")
+        return self._registry.remove(row.id, row.folder)
 
     def _delete_orphans(self) -> None:
         """Folders of no job: a process died while it deleted one, or wrote after that was done.

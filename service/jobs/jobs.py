@@ -134,6 +134,7 @@ class Jobs:
         with ExitStack() as opened:
             self._registry = Registry(settings.registry_url)
             opened.callback(self._registry.close)
+            store.mark(self._registry.service_id)
             self._bus: Bus = open_bus(settings.registry_url)
             opened.callback(self._bus.close)
             self._endings = Endings(executor, self._registry, store, self._bus, metrics)
@@ -239,9 +240,9 @@ class Jobs:
 
     def get(self, job_id: str) -> Job:
         """A job as it stands. Raises `NotFound`."""
-        row = self._row(job_id)
-        if row is None or row.is_arriving:
-            raise NotFound("Expected the id of a segmentation, found another.")
+        row = self._accepted(job_id)
+        if not row.is_readable:
+            raise NotFound("Expected a segmentation of this version of the service, found another.")
         return self._job(row)
 
     def list(
@@ -252,7 +253,7 @@ class Jobs:
         One that another job's turn comes before may be listed as running a moment early.
         """
         rows = self._registry.newest(statuses or STATUSES, limit + 1, offset)
-        return [self._job(row) for row in rows[:limit]], len(rows) > limit
+        return [self._job(row) for row in rows[:limit] if row.is_readable], len(rows) > limit
 
     def result(self, job: Job) -> bytes | None:
         """The JSON of a result without its contours, None where there is no result."""
@@ -310,14 +311,14 @@ class Jobs:
 
         The row goes last: what is cut off can be repeated.
         """
-        job = self.get(job_id)
-        if job.outcome is None:
+        row = self._accepted(job_id)
+        if row.finished_ms is None:
             with suppress(StorageFull):  # it may be deleted to make room
-                self._stop(job.row)
-        self._await_idle(job.row)
-        self._store.delete_all(job.row.folder)
+                self._stop(row)
+        self._await_idle(row)
+        self._store.delete_all(row.folder)
         self._engine.forget(job_id)
-        self._registry.remove(job_id, job.row.folder)
+        self._registry.remove(job_id, row.folder)
         _log.info("job deleted", job_id=job_id)
 
     # Plumbing
@@ -420,6 +421,12 @@ class Jobs:
 
     def _row(self, job_id: str) -> JobRow | None:
         return self._registry.get(job_id) if _ID.fullmatch(job_id) else None
+
+    def _accepted(self, job_id: str) -> JobRow:
+        row = self._row(job_id)
+        if row is None or row.is_arriving:
+            raise NotFound("Expected the id of a segmentation, found another.")
+        return row
 
     def _job(self, row: JobRow) -> Job:
         live = None if self._worker is None else self._worker.live.get(row.id)

@@ -7,6 +7,7 @@ holds its bytes, the engine which of its steps are done.
 
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -94,12 +95,22 @@ _EXECUTORS = Table(
     Column("seen_ms", BigInteger, nullable=False),
 )
 
+_SERVICE = Table("lts_service", _META, Column("id", String(32), primary_key=True))
+"""One row: whose jobs these are, which the store is marked with."""
+
+_NOT_BEGUN: dict[str, Any] = {
+    "stage": "queued", "fraction": 0.0, "slices_done": 0, "slices_total": 0,
+}  # fmt: skip
+
 _UNFINISHED = _JOBS.c.finished_ms.is_(None)
 _DELIVERING = _JOBS.c.stage == "deliver"
 
 
 class Registry:
-    """The tables of one service. Methods block, and raise `Unavailable` or `StorageFull`."""
+    """The tables of the service `service_id`.
+
+    Methods block, and raise `Unavailable` or `StorageFull`.
+    """
 
     def __init__(self, url: str) -> None:
         """Connect, and make the tables where they are missing."""
@@ -107,6 +118,10 @@ class Registry:
         self._engine = _sqlite_engine(url) if self._is_sqlite else _postgres_engine(url)
         with self._writing(exclusive=True) as connection:
             _META.create_all(connection)
+            if (known := connection.execute(select(_SERVICE.c.id)).scalar()) is None:
+                known = uuid.uuid4().hex
+                connection.execute(_SERVICE.insert().values(id=known))
+        self.service_id: str = known
 
     def close(self) -> None:
         self._engine.dispose()
@@ -230,7 +245,7 @@ class Registry:
                     executor=executor,
                     attempts=_JOBS.c.attempts + 1,
                     claims=_JOBS.c.claims + 1,
-                    stage="queued",
+                    **_NOT_BEGUN,
                 )
             )
             rows = connection.execute(select(_JOBS).where(_JOBS.c.id.in_(ids)).order_by(*by_turn))
@@ -242,7 +257,7 @@ class Registry:
             [*_held(row, executor), _JOBS.c.status == "running"],
             status="queued",
             executor=None,
-            stage="queued",
+            **_NOT_BEGUN,
             attempts=_JOBS.c.attempts - (0 if was_tried else 1),
         )
 
@@ -353,7 +368,7 @@ class Registry:
         with self._writing() as connection:
             connection.execute(
                 _JOBS.update().where(held & (_JOBS.c.status == "running")).values(
-                    status="queued", executor=None, stage="queued"
+                    status="queued", executor=None, **_NOT_BEGUN
                 )
             )  # fmt: skip
             left = connection.execute(select(_JOBS).where(held))
@@ -404,6 +419,8 @@ class Registry:
         try:
             yield
         except (OperationalError, InterfaceError, PoolTimeout) as error:
+            if self._is_sqlite and "locked" in str(error.orig if hasattr(error, "orig") else error):
+                raise Unavailable("Expected the database to answer, found it locked.") from error
             if self._is_sqlite:  # its word for a full disk
                 raise StorageFull("Expected room to note this, found none.") from error
             raise Unavailable("Expected the database to answer, found it unreachable.") from error

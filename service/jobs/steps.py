@@ -240,6 +240,7 @@ class Task:
         for size in self._file_bytes():
             data = self._store.get_range(key(self._row.folder, INPUT), start, size)
             if data is None:
+                self._store.check_mark()
                 raise NotFound("Expected the job's input, found it deleted.")
             yield data
             start += size
@@ -254,6 +255,7 @@ class Task:
             return None
         data = self._store.get(key(self._row.folder, FETCHED))
         if data is None:
+            self._store.check_mark()
             raise NotFound("Expected the job's input, found it deleted.")
         return FetchedInput.model_validate_json(data)
 

@@ -16,6 +16,7 @@ from service.admission import SMALL_BYTES, SMALL_PLACES, Admission
 from service.errors import (
     Abandoned,
     Cancelled,
+    InternalError,
     ServiceError,
     ShuttingDown,
     StorageFull,
@@ -222,6 +223,10 @@ class Worker:
         except Interrupted:
             self._hand_back(row)
             raise
+        except BaseException:  # the engine's too: the job is another's by now, or deleted
+            with suppress(Unavailable, StorageFull):
+                self._endings.tidy(row)
+            raise
         finally:
             self._end(row)
 
@@ -240,15 +245,21 @@ class Worker:
         self._bus.send(Message("waits", row.id))
 
     def _perform(self, row: JobRow, live: LiveJob) -> None:
-        request = row.asked
-        run = Run(request.options, self._model, live.stop, live.advance, live.enter, row.priority)
-        task = Task(
-            row, request, run, self._store, self._settings, self._pacs, live, self._registry,
-            self._fresh.take(row.folder),
-        )  # fmt: skip
+        timings_s: Mapping[str, float] = {}
         try:
             if row.attempts > MAX_ATTEMPTS:
                 raise Abandoned(f"The service ended {MAX_ATTEMPTS} times while it worked on this.")
+            if not row.is_readable:
+                raise InternalError("It was accepted by another version of the service.")
+            request = row.asked
+            run = Run(
+                request.options, self._model, live.stop, live.advance, live.enter, row.priority
+            )
+            timings_s = run.timings_s
+            task = Task(
+                row, request, run, self._store, self._settings, self._pacs, live, self._registry,
+                self._fresh.take(row.folder),
+            )  # fmt: skip
             error = None if request.origin is None else task.step("fetch", task.fetch)
             error = error or self._segment(task, live)
             if error is None and request.delivery is not None:
@@ -266,7 +277,7 @@ class Worker:
             live.enter(DONE)  # first: whoever sees the end may send the next job
             while True:
                 try:
-                    return self._endings.conclude_held(row, ended, run.timings_s, live.progress)
+                    return self._endings.conclude_held(row, ended, timings_s, live.progress)
                 except (StorageFull, Unavailable) as error:
                     # A deadline that has passed is no reason not to say so.
                     if isinstance(live.stop.reason, ShuttingDown | Cancelled):
@@ -280,7 +291,10 @@ class Worker:
         size = persist(lambda: task.input_bytes, live.stop)  # which the store may have to tell
         if live.lane == "fetch":
             live.lane = "small" if size <= SMALL_BYTES else "large"
+            live.enter(QUEUED)
             self._wake.set()
+            while self.live.has_suspect and not live.is_alone:  # which nothing may run beside
+                live.stop.pause(AGAIN_S)
         with self._admission.turn(size, live.stop, live.row.priority) as turn:
             error = task.step("label", lambda: task.label(turn))
             return error or task.step("publish", task.publish)

@@ -427,6 +427,39 @@ def test_job_of_another_format_is_begun_anew(
         until(client, address, lambda answer: answer["status"] == "succeeded")
 
 
+def test_an_empty_file_beside_others(tmp_path: Path, clean_volume: Volume) -> None:
+    """It counts for nothing, also where the input is read from the store again."""
+    files = [to_bytes(one) for one in series(clean_volume)]
+    form = [("files", (f"{number}", data)) for number, data in enumerate([*files, b""])]
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        client.app.state.resources.jobs._fresh._most = 0  # nothing is kept in memory
+        answer = client.post(URL, files=form)
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["findings"]["tumor"]["lesion_count"] == 3
+
+
+def test_job_of_a_newer_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that this version cannot read fails, is not listed, and can be deleted."""
+    unknown = "update lts_jobs set request = replace(request, '{\"id', '{\"new\":1,\"id')"
+    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
+        registry = client.app.state.resources.jobs._registry
+        with monkeypatch.context() as held:
+            held.setattr(Worker, "_claim", lambda _: None)
+            headers = PNG | {"Prefer": "respond-async"}
+            job_id = client.post(URL, content=slice_png(), headers=headers).json()["id"]
+            with registry._writing() as connection:
+                assert connection.exec_driver_sql(unknown).rowcount == 1
+        deadline = time.monotonic() + WAIT_S
+        while (row := registry.get(job_id)).finished_ms is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert (row.status, row.ended.error.code) == ("failed", "internal_error")
+        assert client.get(URL).json()["items"] == []
+        problem(client.get(f"{URL}/{job_id}"), 404, "not_found")
+        assert client.delete(f"{URL}/{job_id}").status_code == 204
+        assert registry.get(job_id) is None
+
+
 def test_transient_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not listed, and deleted soon after its end though its request came to nothing."""
     monkeypatch.setattr(housekeeping, "BEAT_S", 0.02)

@@ -29,7 +29,7 @@ from reliability.parts.s3 import S3
 from reliability.process import Answer
 from service.jobs.kept import Kept, keep
 from service.pipeline import Result
-from service.store import Store
+from service.store import MARK, Store
 
 WAIT_S = 60
 URL = "/v1/segmentations"
@@ -230,11 +230,13 @@ class Cluster:
         obstore.put(self._store, key, data)
 
     def everything(self) -> dict[str, bytes]:
-        """The objects in the bucket, by key."""
+        """The objects in the bucket, by key, but for the service's mark."""
         store = self._store
         found = {}
         for path in [item["path"] for batch in obstore.list(store) for item in batch]:
             with suppress(FileNotFoundError):  # deleted since
+                if path == MARK:
+                    continue
                 found[path] = bytes(obstore.get(store, path).bytes())
         return found
 

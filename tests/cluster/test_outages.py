@@ -251,3 +251,22 @@ def test_a_process_that_starts_waits_for_the_database(
     starting.wait_ready()
     assert json.loads(starting.ask("GET", URL).body)["items"]
     assert starting.end() == 0
+
+
+def test_a_bucket_of_another_service(cluster: Cluster, api: Process) -> None:
+    """Another database is never ready on it: it would delete what it does not know."""
+    with Postgres.start() as other:
+        stranger = cluster.begin("serve", "--no-worker", LTS_DATABASE_URL=other.url)
+        until(lambda: stranger.log.exists() and "foreign_store" in stranger.log.read_text())
+        answer = stranger.ask("GET", "/health/ready")
+        assert answer.status == 503
+        assert "foreign_store" in answer.json()["detail"]
+        assert stranger.end() == 0
+
+
+def test_a_process_that_waits_for_the_database_can_be_ended(cluster: Cluster, api: Process) -> None:
+    """SIGTERM does not wait for it."""
+    starting = cluster.begin("serve", "--no-worker", LTS_DATABASE_URL="postgresql://127.0.0.1:1/no")
+    until(lambda: starting.log.exists() and "waiting for the database" in starting.log.read_text())
+    starting.terminate()
+    starting.wait(within_s=20)

@@ -82,7 +82,7 @@ SOURCES: dict[str, Callable[[Volume], Answer]] = {
     ),
     "no tumour": lambda volume: answer([to_bytes(one) for one in series(volume)], only_liver),
     "nothing": lambda volume: answer([to_bytes(one) for one in series(volume)], nothing),
-    "one slice": lambda volume: answer([to_bytes(one) for one in series(volume[11:12])]),
+    "one slice": lambda volume: answer([to_bytes(one) for one in series(volume[7:8])]),
     **{
         name: lambda volume, name=name: answer(compressed(volume, name))
         for name in ("RLE", "JPEG lossless SV1", "JPEG-LS", "JPEG 2000 lossless", "HTJ2K lossless")
@@ -96,8 +96,8 @@ SOURCES: dict[str, Callable[[Volume], Answer]] = {
 
 @pytest.fixture(scope="module")
 def volume(phantom: Phantom) -> Volume:
-    """Coarse, since the validators take their time for each picture: 20 slices of 48 x 48."""
-    return phantom.sample(20, 48, noise_hu=0)[0]
+    """Coarse, since the validators take their time for each picture: 14 slices of 48 x 48."""
+    return phantom.sample(14, 48, noise_hu=0)[0]
 
 
 @pytest.fixture(scope="module", params=SOURCES)
@@ -269,7 +269,7 @@ def test_poor_headers_give_valid_objects(
     volume: Volume, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     """What scanners and anonymisers leave out or write wrong is left out, in every object."""
-    made = changed(volume[6:12], **changes)
+    made = changed(volume[4:9], **changes)
     lossy = "LossyImageCompression" in changes
     errors = object_errors(write(made.objects, tmp_path))
     # The source does not say how it was compressed, and the standard asks of which method.
@@ -289,7 +289,7 @@ def test_identifiers_stay_as_they_are(volume: Volume) -> None:
         "AccessionNumber": "A-17",
         "IssuerOfPatientID": "Klinik Nord",
     }
-    made = changed(volume[6:12], **identifiers)
+    made = changed(volume[4:9], **identifiers)
     for name in made.objects:
         found = made.object(name)
         for keyword, expected in identifiers.items():
