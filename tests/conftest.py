@@ -41,7 +41,8 @@ PATIENT = (*PHANTOM_NAME.split("^"), PHANTOM_ID)
 
 
 LONG = ("training/test_parallel", "cluster/test_ends", "jobs/test_kill", "training/test_commands",
-        "cluster/test_outages", "cluster/test_kills", "encode/test_all_objects",
+        "cluster/test_outages", "cluster/test_kills", "browser/test_study", "browser/test_flow",
+        "encode/test_all_objects",
         "training/test_train", "cluster/test_work", "orthanc/test_hospital", "test_docs",
         "orthanc/test_integration_examples", "test_clean_environment", "test_real_ct",
         "training/test_network")  # fmt: skip

@@ -15,6 +15,7 @@ from service.api import (
     health,
     metrics,
     models,
+    page,
     problems,
     segment,
     segmentation_events,
@@ -78,6 +79,8 @@ def create_app(
     problems.install(app)
     for routes in (health, metrics) if role == "worker" else _ROUTES:
         app.include_router(routes.router)
+    if role != "worker":
+        app.include_router(page.router(page.Page.read()))
     app.openapi = cache(partial(description.document, app))  # type: ignore[method-assign]  # FastAPI's own way
     return app
 

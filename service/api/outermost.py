@@ -55,7 +55,7 @@ class Outermost:
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
-                headers["Cache-Control"] = "no-store"
+                headers.setdefault("Cache-Control", "no-store")  # results are of patients
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
