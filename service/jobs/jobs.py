@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from service.admission import SMALL_BYTES, SMALL_PLACES, SMALL_VOXELS, Admission
 from service.decode.readable import Readable
@@ -240,10 +240,10 @@ class Jobs:
 
     def get(self, job_id: str) -> Job:
         """A job as it stands. Raises `NotFound`."""
-        row = self._accepted(job_id)
-        if not row.is_readable:
+        job = self._job(self._accepted(job_id))
+        if job is None:
             raise NotFound("Expected a segmentation of this version of the service, found another.")
-        return self._job(row)
+        return job
 
     def list(
         self, limit: int, offset: int, statuses: Sequence[Status] = ()
@@ -253,7 +253,8 @@ class Jobs:
         One that another job's turn comes before may be listed as running a moment early.
         """
         rows = self._registry.newest(statuses or STATUSES, limit + 1, offset)
-        return [self._job(row) for row in rows[:limit] if row.is_readable], len(rows) > limit
+        found = [self._job(row) for row in rows[:limit]]
+        return [job for job in found if job is not None], len(rows) > limit
 
     def result(self, job: Job) -> bytes | None:
         """The JSON of a result without its contours, None where there is no result."""
@@ -428,7 +429,12 @@ class Jobs:
             raise NotFound("Expected the id of a segmentation, found another.")
         return row
 
-    def _job(self, row: JobRow) -> Job:
+    def _job(self, row: JobRow) -> Job | None:
+        """A row as the API sees it, None where another version of the service wrote it."""
+        try:
+            request, outcome = row.asked, row.ended
+        except ValidationError:
+            return None
         live = None if self._worker is None else self._worker.live.get(row.id)
         progress = row.progress
         if row.finished_ms is None and live is not None and live.row.folder == row.folder:
@@ -436,7 +442,7 @@ class Jobs:
         status: Status = next((known for known in STATUSES if known == row.status), "queued")
         if status == "running" and progress.stage == QUEUED:  # taken, but it waits for its turn
             status = "queued"
-        return Job(row, row.asked, status, progress, row.ended)
+        return Job(row, request, status, progress, outcome)
 
     def _result_folder(self, job_id: str) -> str:
         job = self.get(job_id)

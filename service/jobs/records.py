@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from service.encode.objects import ObjectName
 from service.errors import ServiceError
@@ -122,14 +122,6 @@ class JobRow(_Record):
     @property
     def asked(self) -> JobRequest:
         return JobRequest.model_validate_json(self.request)
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether this version of the service knows all that was asked and written down."""
-        try:
-            return self.asked.id == self.id and (self.ended is None) == (self.outcome is None)
-        except ValidationError:
-            return False
 
     @property
     def ended(self) -> "Outcome | None":

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 import structlog
+from pydantic import ValidationError
 
 from service.admission import SMALL_BYTES, SMALL_PLACES, Admission
 from service.errors import (
@@ -27,7 +28,7 @@ from service.jobs.bus import Bus, Message
 from service.jobs.endings import Endings, cancelled
 from service.jobs.engine import Engine
 from service.jobs.live import DELIVER, DONE, QUEUED, LiveJob, LiveJobs
-from service.jobs.records import JobError, JobRow, Lane, now_ms
+from service.jobs.records import JobError, JobRequest, JobRow, Lane, now_ms
 from service.jobs.registry import SUSPECT_AFTER, Registry
 from service.jobs.steps import AGAIN_S, Fresh, Interrupted, Task, persist, recorded
 from service.logs import place_of
@@ -249,9 +250,7 @@ class Worker:
         try:
             if row.attempts > MAX_ATTEMPTS:
                 raise Abandoned(f"The service ended {MAX_ATTEMPTS} times while it worked on this.")
-            if not row.is_readable:
-                raise InternalError("It was accepted by another version of the service.")
-            request = row.asked
+            request = _asked(row)
             run = Run(
                 request.options, self._model, live.stop, live.advance, live.enter, row.priority
             )
@@ -298,6 +297,13 @@ class Worker:
         with self._admission.turn(size, live.stop, live.row.priority) as turn:
             error = task.step("label", lambda: task.label(turn))
             return error or task.step("publish", task.publish)
+
+
+def _asked(row: JobRow) -> JobRequest:
+    try:
+        return row.asked
+    except ValidationError as error:
+        raise InternalError("It was accepted by another version of the service.") from error
 
 
 def _stop_of(row: JobRow) -> StopSignal:
