@@ -38,7 +38,7 @@ Role = Literal["all", "api", "worker"]
 """What a process does: both take requests and work on them, or one of these."""
 
 DATABASE_S = 60
-"""How long a process waits at its start for a database that does not answer."""
+"""How long a process waits at its start for a database, or a shared store, that does not answer."""
 
 _log = structlog.get_logger(__name__)
 
@@ -139,7 +139,7 @@ def _open(held: Resources, open_model: OpenModel, role: Role) -> None:
 
 
 def _open_jobs(held: Resources, described: Loaded) -> Jobs:
-    """The jobs, once the database answers. Raises `Unavailable` where it does not for long, or
+    """The jobs, once database and store answer. Raises `Unavailable` where it does not for long, or
     where the service is to end.
     """
     deadline = time.monotonic() + DATABASE_S
@@ -152,7 +152,7 @@ def _open_jobs(held: Resources, described: Loaded) -> Jobs:
         except Unavailable as error:
             if time.monotonic() >= deadline or held.drain_began is not None:
                 raise
-            _log.warning("waiting for the database", code=error.code)
+            _log.warning("waiting for the database or the store", code=error.code)
             time.sleep(1)
 
 

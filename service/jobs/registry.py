@@ -419,7 +419,7 @@ class Registry:
         try:
             yield
         except (OperationalError, InterfaceError, PoolTimeout) as error:
-            if self._is_sqlite and "locked" in str(error.orig if hasattr(error, "orig") else error):
+            if self._is_sqlite and "locked" in str(error):
                 raise Unavailable("Expected the database to answer, found it locked.") from error
             if self._is_sqlite:  # its word for a full disk
                 raise StorageFull("Expected room to note this, found none.") from error

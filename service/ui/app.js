@@ -233,7 +233,6 @@ async function openViewer(job, signal) {
     maskUrl: job.links.mask_nifti,
     headers: api.headers(),
     lesions: job.findings.lesions,
-    source: job.source,
     onProgress: showLoading,
     onCursor: (cursor) => { byId("cursor").textContent = cursorText(cursor, job.source); },
     onWindow: controls.windowDragged,
