@@ -119,12 +119,16 @@ class Process:
         until(self._is_ready)
 
     def _is_ready(self) -> bool:
+        answer = self.health()
+        assert answer is None or b"invalid_model" not in answer.body, answer
+        return answer is not None and answer.status == 200
+
+    def health(self) -> Answer | None:
+        """Whether it is ready, in its own words; None before it listens."""
         assert self.process.is_alive(), f"{self.name} ended"
         with suppress(OSError, http.client.HTTPException):
-            answer = self.ask("GET", "/health/ready")
-            assert b"invalid_model" not in answer.body, answer
-            return answer.status == 200
-        return False
+            return self.ask("GET", "/health/ready")
+        return None
 
     def wait(self, within_s: float = WAIT_S) -> int:
         """Its exit code, once it has ended."""

@@ -108,7 +108,15 @@ def test_what_a_library_prints_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
-    made = Worker(go_wrong, Bounds(cpu_s=3, wall_s=6, peak_mb=100))
+    """Its wall time is far beyond its CPU time, which other work beside it stretches."""
+    made = Worker(go_wrong, Bounds(cpu_s=2, wall_s=120, peak_mb=100))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hurried_worker() -> Iterator[Worker]:
+    made = Worker(go_wrong, Bounds(cpu_s=60, wall_s=6, peak_mb=100))
     yield made
     made.close()
 
@@ -117,15 +125,20 @@ def worker() -> Iterator[Worker]:
     ("what", "finding"),
     [
         (b"crash", "exit code -11"),
-        (b"spin", "over 3 s of CPU"),
-        (b"sleep", "no end within 6 s"),
+        (b"spin", "over 2 s of CPU"),
         (b"hoard", "over 100 MB"),
     ],
 )
 def test_what_ends_a_process_is_found(worker: Worker, what: bytes, finding: str) -> None:
-    """A crash, a loop, a hang and hoarded memory belong to their request, and the next is well."""
+    """A crash, a loop and hoarded memory belong to their request, and the next is well."""
     assert worker.judge(case(what)).verdict.finding == finding
     assert worker.judge(case(b"well")).verdict == Verdict("answered")
+
+
+def test_a_hang_is_found(hurried_worker: Worker) -> None:
+    """It belongs to its request, and the next is well."""
+    assert hurried_worker.judge(case(b"sleep")).verdict.finding == "no end within 6 s"
+    assert hurried_worker.judge(case(b"well")).verdict == Verdict("answered")
 
 
 def test_findings_are_made_smaller(worker: Worker) -> None:
