@@ -30,6 +30,7 @@ from service.settings import Settings
 MIN_AGREEMENT = 0.999
 BATCHES = (1, 2, 4, 8, 16, 32)
 TIMED_S = 3.0
+CLIENTS, REQUESTS = 4, 24
 CONVOLUTIONS = ("Conv", "FusedConv", "NhwcConv", "NhwcFusedConv", "QLinearConv", "ConvTranspose")
 
 
@@ -61,8 +62,11 @@ def main(
     with peak_device_memory() as memory:
         bare = {batch: slices_per_second(cuda, hu, batch) for batch in BATCHES}
         best = max(bare, key=lambda batch: bare[batch])
-        with running_service(device="cuda", batch_slices=best) as address:
-            rate = requests_per_second(address, data, clients=4, requests=12) * len(hu)
+        whole = {}
+        for batch in (settings.batch_slices, best):
+            with running_service(device="cuda", batch_slices=batch) as address:
+                rate = requests_per_second(address, data, clients=CLIENTS, requests=REQUESTS)
+            whole[batch] = rate * len(hu)
 
     print(f"{device_name()}, {datetime.now(UTC):%Y-%m-%d}, {graph.name}, CT {hu.shape[:3]}")
     print(f"convolutions by provider: {providers}")
@@ -71,7 +75,8 @@ def main(
     print(f"| labels equal to the committed int8 model's on the CPU | {committed:.5%} |")
     for batch, figure in bare.items():
         print(f"| bare session.run, batch {batch} | {figure:.0f} slices/s |")
-    print(f"| whole service, 4 clients, batch {best} | {rate:.0f} slices/s |")
+    for batch, figure in whole.items():
+        print(f"| whole service, {CLIENTS} clients, batch {batch} | {figure:.0f} slices/s |")
     print(f"| peak device memory | {memory.peak_mib} MiB |")
 
 

@@ -37,6 +37,7 @@ class TimedModel:
         self.provider, self.device = session.provider, session.device
         self.seconds = 0.0
         self.lanes = 1  # so that seconds of runs and of the rest add up
+        self.fills_batches = False
         self._session = session
 
     def run(self, hu: NDArray[np.int16]) -> Labelled:

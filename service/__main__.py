@@ -187,8 +187,7 @@ def segment(
     )
     try:
         files = [file.read_bytes() for file in _files(path)]
-        session = ModelSession.open(settings.model, settings.device, settings.threads)
-        model = Batcher(session, settings.batch_slices)
+        model = Batcher(ModelSession.of(settings), settings.batch_slices)
         with Bar(console=console) as bar:
             task = bar.add_task("slices", total=None)
             result = run(
@@ -276,7 +275,7 @@ def _open_model(settings: Settings) -> "OpenModel":
     from service.inference.session import ModelSession
 
     thread = ThreadPoolExecutor(1, "model")
-    loading = thread.submit(ModelSession.open, settings.model, settings.device, settings.threads)
+    loading = thread.submit(ModelSession.of, settings)
     thread.shutdown(wait=False)
     error = loading.exception() if settings.device == "cuda" else None
     if isinstance(error, DeviceUnavailable):

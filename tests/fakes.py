@@ -49,6 +49,7 @@ class FakeSegmenter:
     provider = "FakeExecutionProvider"
     device = "fake"
     lanes = 1
+    fills_batches = False
 
     def __init__(
         self,

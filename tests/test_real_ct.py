@@ -27,6 +27,7 @@ class Remembering:
     """
 
     lanes = 1
+    fills_batches = False
 
     def __init__(self, model: ModelSession) -> None:
         self.contract, self.sha256 = model.contract, model.sha256

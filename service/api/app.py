@@ -57,7 +57,7 @@ _ROUTES = (
 
 def open_session(settings: Settings) -> Model:
     """The model of the settings, on their device. Raises `StartupError`."""
-    return ModelSession.open(settings.model, settings.device, settings.threads)
+    return ModelSession.of(settings)
 
 
 def create_app(

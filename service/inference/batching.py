@@ -6,7 +6,8 @@ whoever has the fewest slices left: a single image rides in the next batch besid
 slices and never behind it, and volumes end one after the other. Were they to share evenly they
 would end together, and the model would wait while the next ones are decoded together. Every fourth
 batch is shared evenly all the same, so that nobody waits for an endless row of shorter ones. Batch
-sizes are powers of two up to a lane's share, so that a device sees few shapes and no padding.
+sizes are powers of two up to a lane's share, so that a device sees few shapes; where the model
+fills every batch up, each takes what there is.
 
 Every request is answered, whatever happens: by its labels, by the error of its own slices, by the
 reason it was stopped for, or by `ShuttingDown`.
@@ -45,6 +46,11 @@ class Model(Loaded, Protocol):
     @property
     def lanes(self) -> int:
         """Batches that run best at once; from as many threads."""
+        ...
+
+    @property
+    def fills_batches(self) -> bool:
+        """Whether a short batch costs as much as a full one."""
         ...
 
 
@@ -109,7 +115,8 @@ class Batcher:
     ) -> None:
         """All lanes share `batch_slices`. `observe` is told the size of every batch that ran."""
         self._model = model
-        self._sizes = _sizes(max(1, batch_slices // model.lanes))
+        largest = max(1, batch_slices // model.lanes)
+        self._sizes = range(1, largest + 1) if model.fills_batches else _sizes(largest)
         self._observe = observe
         self._waiting: deque[_Request] = deque()
         self._changed = threading.Condition()

@@ -15,7 +15,7 @@ from service.errors import DeviceUnavailable, InvalidModel
 from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelContract
 from service.inference.work import Labelled
 from service.phantom import abdomen_hu
-from service.settings import DevicePolicy
+from service.settings import DevicePolicy, Settings
 from service.volume import LIVER_LABEL, TUMOR_LABEL
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -70,16 +70,24 @@ class ModelSession:
         contract: ModelContract,
         sha256: str,
         lanes: int = 1,
+        filled_to: int | None = None,
     ) -> None:
+        """`filled_to`: run every batch as one of so many slices."""
         self.contract = contract
         self.sha256 = sha256
         self.lanes = lanes
+        self._filled_to = filled_to
         self._session = session
         self._free = threading.BoundedSemaphore(lanes)
 
     @classmethod
-    def open(cls, path: Path, policy: DevicePolicy, threads: int = 0) -> "ModelSession":
+    def open(
+        cls, path: Path, policy: DevicePolicy, threads: int = 0, batch_slices: int | None = None
+    ) -> "ModelSession":
         """Load a model and make it ready: contract read, warmed up, self-test passed.
+
+        Where CUDA runs, batches are filled up to `batch_slices`: for each change of their size
+        cuDNN plans all convolutions anew, which takes as long as hundreds of slices.
 
         Raises `DeviceUnavailable` where the policy is `cuda` and CUDA did not load, and
         `InvalidModel` for a file that is missing, damaged, without a valid contract, of another
@@ -91,10 +99,22 @@ class ModelSession:
         session = _create(data, providers, shared.pool)
         if policy == "cuda" and session.get_providers()[0] != CUDA_PROVIDER:
             raise DeviceUnavailable(_why_no_cuda())
-        opened = cls(session, _contract(session), hashlib.sha256(data).hexdigest(), shared.lanes)
+        on_cuda = session.get_providers()[0] == CUDA_PROVIDER
+        opened = cls(
+            session,
+            _contract(session),
+            hashlib.sha256(data).hexdigest(),
+            shared.lanes,
+            filled_to=batch_slices if on_cuda else None,
+        )
         _check_signature(session, opened.contract)
         opened._self_test()
         return opened
+
+    @classmethod
+    def of(cls, settings: Settings) -> "ModelSession":
+        """The model of the settings, on their device. Raises what `open` raises."""
+        return cls.open(settings.model, settings.device, settings.threads, settings.batch_slices)
 
     @staticmethod
     def describe(path: Path) -> "Description":
@@ -121,6 +141,23 @@ class ModelSession:
 
     def run(self, hu: NDArray[np.int16]) -> Labelled:
         """Label int16 Hounsfield units [slices, rows, columns, context]."""
+        size = self._filled_to or max(1, len(hu))
+        parts = [self._run(hu[start : start + size]) for start in range(0, len(hu), size)]
+        if len(parts) == 1:
+            return parts[0]
+        return Labelled(
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.tumor_probability for part in parts]),
+        )
+
+    @property
+    def fills_batches(self) -> bool:
+        return self._filled_to is not None
+
+    def _run(self, hu: NDArray[np.int16]) -> Labelled:
+        slices = len(hu)
+        if self._filled_to is not None and slices < self._filled_to:
+            hu = np.concatenate([hu, np.repeat(hu[-1:], self._filled_to - slices, axis=0)])
         with self._free:
             try:
                 labels, probability = self._session.run(OUTPUT_NAMES, {INPUT_NAME: hu})
@@ -128,7 +165,7 @@ class ModelSession:
                 if "bad_alloc" in str(error) or "Failed to allocate" in str(error):
                     raise MemoryError from error
                 raise
-        return Labelled(labels, probability)
+        return Labelled(labels[:slices], probability[:slices])
 
     def _self_test(self) -> None:
         """Label the contract's phantom, which also warms the session up."""

@@ -26,9 +26,13 @@ class EchoModel:
     sha256, provider, device = "0" * 64, "Fake", "fake"
 
     def __init__(
-        self, before: Callable[[np.ndarray], None] = lambda hu: None, lanes: int = 1
+        self,
+        before: Callable[[np.ndarray], None] = lambda hu: None,
+        lanes: int = 1,
+        fills_batches: bool = False,
     ) -> None:
         self.lanes = lanes
+        self.fills_batches = fills_batches
         self.batches: list[int] = []
         self._before = before
 
@@ -145,6 +149,17 @@ def test_devices_see_few_shapes() -> None:
         caller.check()
     assert set(model.batches) <= {1, 2, 4, 8, 12}
     assert sum(model.batches) == sum(len(caller.hu) for caller in callers)
+
+
+def test_a_model_that_fills_batches_gets_few() -> None:
+    """Each takes all that waits, up to the largest size: a smaller one would cost as much."""
+    model = EchoModel(fills_batches=True)
+    batcher = Batcher(model, batch_slices=12)
+    caller = Caller(0, 31)
+    batcher.label(caller.work)
+    batcher.close()
+    caller.check()
+    assert model.batches == [12, 12, 7]
 
 
 def fail(*_: object) -> np.ndarray:

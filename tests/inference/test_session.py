@@ -65,6 +65,27 @@ def test_opens_and_labels(tmp_path: Path) -> None:
     assert (labelled.labels == 1).all()
 
 
+def test_batches_are_filled_up(tmp_path: Path) -> None:
+    """The device sees one size only, and each slice keeps its answer."""
+    path = write_model(tmp_path / "m.onnx", passing_contract())
+    inner = onnxruntime.InferenceSession(path, providers=[CPU_PROVIDER])
+    seen: list[int] = []
+
+    class Watched:
+        def run(self, names: tuple[str, ...], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            seen.append(len(inputs[INPUT_NAME]))
+            return inner.run(names, inputs)
+
+    session = ModelSession(Watched(), passing_contract(), "0" * 64, filled_to=4)
+    hu = np.random.default_rng(0).integers(0, 200, (10, 3, 5, 1), dtype=np.int16)
+    for slices in (1, 4, 10):
+        labelled = session.run(hu[:slices])
+        assert (labelled.labels == (hu[:slices, ..., 0] > 100)).all()
+        assert (labelled.tumor_probability == labelled.labels).all()
+    assert seen == [4, 4, 4, 4, 4]
+    assert session.fills_batches
+
+
 @pytest.mark.parametrize(
     ("provider", "threads", "expected"),
     [
