@@ -62,6 +62,21 @@ def test_callers_do_not_count_for_each_other(clock: Clock) -> None:
     assert allowed(counting, "one") == 1
 
 
+def test_who_waits_as_told_is_taken(clock: Clock) -> None:
+    """`Retry-After` is long enough, and not a moment longer."""
+    counting = Rates(3)
+    assert allowed(counting) == 3
+    clock.now += 4
+    with pytest.raises(TooManyRequests) as refused:
+        counting.take("one")
+    wait_s = refused.value.retry_after_s
+    assert wait_s == pytest.approx(60 / 3 - 4)
+    clock.now += wait_s - 0.01
+    assert allowed(counting) == 0
+    clock.now += 0.02
+    assert allowed(counting) == 1
+
+
 def test_any_number_by_default(clock: Clock) -> None:
     """0 means that nobody counts."""
     assert allowed(Rates(0)) == 100

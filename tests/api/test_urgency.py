@@ -18,6 +18,7 @@ from http_helpers import PNG, ZIP, problem, running, slice_png
 from PIL import Image
 
 from service.jobs import housekeeping, jobs
+from service.jobs.housekeeping import Housekeeping
 
 URL = "/v1/segmentations"
 SOON = {"Prefer": "respond-async"}
@@ -170,6 +171,26 @@ def test_retention(tmp_path: Path, fast: None, monkeypatch: pytest.MonkeyPatch) 
         deadline = time.monotonic() + WAIT_S
         while any(path.is_file() for path in (tmp_path / "segmentations").rglob("*")):
             assert time.monotonic() < deadline
+
+
+def test_retention_of_many(tmp_path: Path, fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one page of them is deleted in one go."""
+    monkeypatch.setattr(housekeeping, "_PAGE", 2)
+    sweeps: list[int] = []
+    sweep = Housekeeping._delete_expired
+
+    def counted(keeper: Housekeeping) -> None:
+        before = len(keeper._registry.folders())
+        sweep(keeper)
+        sweeps.append(before - len(keeper._registry.folders()))
+
+    with running(tmp_path, FakeSegmenter(by_threshold), retention_h=0) as client:
+        for _ in range(5):
+            assert client.post(URL, content=slice_png(), headers=PNG).status_code == 201
+    monkeypatch.setattr(Housekeeping, "_delete_expired", counted)
+    with running(tmp_path, FakeSegmenter(by_threshold), retention_h=1e-6) as client:
+        until(client, URL, lambda answer: answer["items"] == [])
+    assert max(sweeps) == 5
 
 
 def test_kept_until_deleted(tmp_path: Path, fast: None) -> None:
