@@ -95,8 +95,9 @@ class Nginx:
             _write(place, port, upstreams)
             process = _start(program, place)
             try:
-                wait_until(lambda: accepts(port), process, place / "error.log")
-                yield cls(process, port, place)
+                running = cls(process, port, place)
+                wait_until(running._is_up, process, place / "error.log")
+                yield running
             finally:
                 end(process, signal.SIGTERM)
 
@@ -113,6 +114,10 @@ class Nginx:
         _write(self.folder, self.port, upstreams)
         self.process.send_signal(signal.SIGHUP)
         wait_until(lambda: self._replaced(old), self.process, self.folder / "error.log")
+
+    def _is_up(self) -> bool:
+        """Whether it has workers, too: it listens before it knows what to do with a signal."""
+        return accepts(self.port) and bool(children(self.process.pid))
 
     def _replaced(self, old: set[int]) -> bool:
         """Whether new workers are there and the old ones take no more connections."""

@@ -233,6 +233,7 @@ async function openViewer(job, signal) {
     maskUrl: job.links.mask_nifti,
     headers: api.headers(),
     lesions: job.findings.lesions,
+    slices: job.source.slices,
     onProgress: showLoading,
     onCursor: (cursor) => { byId("cursor").textContent = cursorText(cursor, job.source); },
     onWindow: controls.windowDragged,

@@ -6,7 +6,7 @@
 import { diameterOf } from "/ui/viewer/diameter.js";
 import { listen } from "/ui/viewer/gestures.js";
 import { Grid } from "/ui/viewer/grid.js";
-import { loadNifti } from "/ui/viewer/nifti.js";
+import { loadResult } from "/ui/viewer/loading.js";
 import { greyTable } from "/ui/viewer/paint.js";
 import { Pane } from "/ui/viewer/pane.js";
 import { pngOf, Stage } from "/ui/viewer/stage.js";
@@ -40,15 +40,11 @@ export class ImageViewer {
   }
 
   /** As of the viewer of a volume: image and mask are NIfTI files of one slice. */
-  async open({ imageUrl, maskUrl, headers, lesions = [], onProgress = () => {}, onCursor, onWindow }) {
+  async open({ lesions = [], onProgress = () => {}, onCursor, onWindow, ...files }) {
     const { signal } = this.#stage;
     const onFraction = (fraction) => onProgress(fraction, "Loading the image");
-    const [hu, labels] = await Promise.all([
-      loadNifti(imageUrl, { headers, signal, onFraction }),
-      maskUrl ? loadNifti(maskUrl, { headers, signal }) : null,
-    ]);
-    signal.throwIfAborted();
-    this.#values = { hu, labels };
+    this.#values = await loadResult({ ...files, signal, onFraction });
+    const { hu, labels } = this.#values;
     this.#lesions = lesions;
     this.#onCursor = onCursor ?? this.#onCursor;
     this.#onWindow = onWindow ?? this.#onWindow;
@@ -79,7 +75,7 @@ export class ImageViewer {
   goToLesion(id) {
     const lesion = this.#lesions.find((each) => each.id === id);
     if (!lesion || !this.#grid) return;
-    this.#mark = diameterOf(lesion, this.#grid);
+    this.#mark = diameterOf(lesion, this.#grid, 1);
     this.#pointAt(this.#mark.middle);
   }
 

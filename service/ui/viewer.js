@@ -12,7 +12,7 @@
 import { diameterOf } from "/ui/viewer/diameter.js";
 import { listen } from "/ui/viewer/gestures.js";
 import { Grid } from "/ui/viewer/grid.js";
-import { loadNifti } from "/ui/viewer/nifti.js";
+import { loadResult } from "/ui/viewer/loading.js";
 import { greyTable } from "/ui/viewer/paint.js";
 import { Pane } from "/ui/viewer/pane.js";
 import { Rendering } from "/ui/viewer/rendering.js";
@@ -33,6 +33,7 @@ export class VolumeViewer {
   #grid;
   #panes = {};
   #lesions = [];
+  #sourceSlices = 0;
   #layout = "axial";
   #plane = "axial"; // which `step` scrolls
   #voxel = [0, 0, 0];
@@ -58,18 +59,16 @@ export class VolumeViewer {
    * has the answer's `status` where the service refuses.
    *
    * `onProgress(fraction, label)`; `onCursor({ mm, hu, label, slice })`: LPS mm or null, and the slice
-   * of the source from 0; `onWindow({ center, width })` when the reader drags it.
+   * of the source, which has `slices` of them, from 0; `onWindow({ center, width })` when the reader
+   * drags it.
    */
-  async open({ imageUrl, maskUrl, headers, lesions = [], onProgress = () => {}, onCursor, onWindow }) {
+  async open({ lesions = [], slices, onProgress = () => {}, onCursor, onWindow, ...files }) {
     const { signal } = this.#stage;
     const onFraction = (fraction) => onProgress(fraction, "Loading the volume");
-    const [hu, labels] = await Promise.all([
-      loadNifti(imageUrl, { headers, signal, onFraction }),
-      maskUrl ? loadNifti(maskUrl, { headers, signal }) : null,
-    ]);
-    signal.throwIfAborted();
-    this.#volume = { hu, labels };
+    this.#volume = await loadResult({ ...files, signal, onFraction });
+    const { hu, labels } = this.#volume;
     this.#lesions = lesions;
+    this.#sourceSlices = slices;
     this.#onCursor = onCursor ?? this.#onCursor;
     this.#onWindow = onWindow ?? this.#onWindow;
     this.#grid = new Grid(hu);
@@ -115,12 +114,12 @@ export class VolumeViewer {
     this.#moveTo(plane.toVoxel([u, v, clamp(w + slices, [0, plane.size[2] - 1])]));
   }
 
-  /** To the middle of the lesion's longest diameter, which is marked. */
+  /** To the lesion's largest slice; its longest diameter is marked. */
   goToLesion(id) {
     const lesion = this.#lesions.find((each) => each.id === id);
     if (!lesion || !this.#grid) return;
-    this.#mark = diameterOf(lesion, this.#grid);
-    this.#moveTo(this.#mark.middle);
+    this.#mark = diameterOf(lesion, this.#grid, this.#sourceSlices);
+    this.#moveTo(this.#mark.place);
   }
 
   clearLesion() {
@@ -165,7 +164,7 @@ export class VolumeViewer {
   /** The largest lesion, without one the middle of the liver, without one the volume's. */
   #firstPlace() {
     const [largest] = this.#lesions;
-    if (largest) return diameterOf(largest, this.#grid).middle;
+    if (largest) return diameterOf(largest, this.#grid, this.#sourceSlices).place;
     return middleOfLabels(this.#volume.labels) ?? this.#grid.dims.map((length) => length / 2);
   }
 

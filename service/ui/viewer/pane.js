@@ -86,9 +86,9 @@ export class Pane {
     const slice = this.plane.fromVoxel(state.voxel)[2];
     this.#drawSlice(context, slice, state);
     if (this.#labels) this.#drawOverlay(context, state);
-    const mark = state.mark && this.#endsHere(state.mark, slice);
+    const mark = state.mark && this.#markedHere(state.mark, slice);
     if (state.crosshair) this.#drawCrosshair(context, state, mark ? 2.5 : 1);
-    if (mark) this.#drawDiameter(context, mark, state.mark.text, state.scale);
+    if (mark) this.#drawDiameter(context, mark, state.scale);
     this.#write(context, slice, state);
     context.restore();
   }
@@ -157,11 +157,17 @@ export class Pane {
     }
   }
 
-  /** Both ends of the diameter on the canvas, where it lies in this slice. */
-  #endsHere({ ends }, slice) {
+  /**
+   * The diameter on the canvas: where it lies in this slice, and dashed where the slice is the
+   * lesion's largest one and it was measured on another.
+   */
+  #markedHere({ ends, place, measuredOn, text }, slice) {
     const inPlane = ends.map((voxel) => this.plane.fromVoxel(voxel));
-    if (inPlane.some(([, , w]) => Math.abs(w - slice) > 0.5)) return null;
-    return inPlane.map((end) => this.toScreen(end));
+    const onCanvas = inPlane.map((end) => this.toScreen(end));
+    if (inPlane.every(([, , w]) => Math.abs(w - slice) <= 0.5)) return { ends: onCanvas, text };
+    const isSource = this.plane.axes[2] === 2;
+    if (!isSource || Math.round(this.plane.fromVoxel(place)[2]) !== slice) return null;
+    return { ends: onCanvas, text: `${text}, slice ${Math.round(measuredOn) + 1}`, dashed: true };
   }
 
   #drawCrosshair(context, { voxel, scale }, wider) {
@@ -182,7 +188,7 @@ export class Pane {
   }
 
   /** The line from end to end with a tick at each, and its length beside the lower end. */
-  #drawDiameter(context, [from, to], text, scale) {
+  #drawDiameter(context, { ends: [from, to], text, dashed = false }, scale) {
     const length = Math.hypot(to[0] - from[0], to[1] - from[1]) || 1;
     const tick = [-(to[1] - from[1]) / length, (to[0] - from[0]) / length].map((part) => part * TICK * scale);
     const path = new Path2D();
@@ -196,8 +202,10 @@ export class Pane {
     for (const [color, width] of [["rgb(0 0 0 / 0.7)", 4], [DIAMETER, 1.75]]) {
       context.strokeStyle = color;
       context.lineWidth = width * scale;
+      context.setLineDash(dashed ? [6 * scale, 4 * scale] : []);
       context.stroke(path);
     }
+    context.setLineDash([]);
     const right = from[0] > to[0] ? from : to;
     this.#text(context, text, [right[0] + 10 * scale, right[1]], scale, { color: DIAMETER });
   }
