@@ -55,7 +55,10 @@ export async function follow(id, { onProgress, onLost, signal }) {
 }
 
 const at = (id) => `${SEGMENTATIONS}/${encodeURIComponent(id)}`;
-const isPassing = (error) => error.code === "network" || error.status === 503;
+
+/** Whether the same may succeed later: the network, the service, or a proxy before it. */
+export const isPassing = ({ code, status }) => code === "network" || [502, 503, 504].includes(status);
+
 const json = async (url, options) => (await request(url, options)).json();
 
 function request(url, options = {}) {
@@ -104,18 +107,24 @@ function formOf(files, parameters) {
 function send(form, idempotencyKey, onProgress, signal) {
   return new Promise((resolve, reject) => {
     const xhr = new XMLHttpRequest();
-    const abort = () => xhr.abort();
+    const stopped = () => new DOMException("The upload was stopped.", "AbortError");
+    let hasArrived = false;
+    // A study that has arrived may be a job already: it is answered, and taken back then.
+    const abort = () => (hasArrived ? reject(stopped()) : xhr.abort());
     signal.addEventListener("abort", abort, { once: true });
     xhr.open("POST", SEGMENTATIONS);
     const sent = { Prefer: "respond-async", "Idempotency-Key": idempotencyKey, ...headers() };
     for (const [name, value] of Object.entries(sent)) xhr.setRequestHeader(name, value);
     xhr.upload.onprogress = (event) => { if (event.total) onProgress(event.loaded / event.total); };
+    xhr.upload.onload = () => { hasArrived = true; };
     xhr.onload = () => {
-      if (xhr.status < 400) resolve(JSON.parse(xhr.responseText));
-      else reject(problemOf(xhr.status, xhr.responseText));
+      if (xhr.status >= 400) return reject(problemOf(xhr.status, xhr.responseText));
+      const job = JSON.parse(xhr.responseText);
+      if (signal.aborted) remove(job.id).catch(() => {}); // nobody would know of it
+      return resolve(job);
     };
     xhr.onerror = () => reject(unreachable());
-    xhr.onabort = () => reject(new DOMException("The upload was stopped.", "AbortError"));
+    xhr.onabort = () => reject(stopped());
     xhr.onloadend = () => signal.removeEventListener("abort", abort);
     xhr.send(form);
   });

@@ -36,6 +36,10 @@ function start() {
   controls.buildControls();
   acceptStudies(analyse, (problem) => showProblem(problem), api.blob);
   byId("new-study").addEventListener("click", () => goTo(""));
+  byId("skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address names a study, nothing else
+    byId("content").focus();
+  });
   byId("help").addEventListener("click", showShortcuts);
   bindKeys(keyActions(), () => document.body.dataset.screen === "study");
   window.addEventListener("popstate", open);
@@ -61,6 +65,7 @@ function begin() {
   doing.abort();
   doing = new AbortController();
   closeViewer();
+  byId("report").replaceChildren(); // or the browser would print the last study's
   return doing.signal;
 }
 
@@ -75,10 +80,10 @@ async function analyse(study, parameters = study.parameters) {
     const job = await api.upload(sent, progress.showUpload, signal);
     recent.remember(job, study.name);
     history.pushState(null, "", `#${job.id}`);
-    await watch(job.id, study);
+    await watch(job.id, { ...study, key: null }); // tried again, it is another job
   } catch (problem) {
-    // Of an upload that the network ended nobody knows whether it arrived: the same key again.
-    if (!signal.aborted) showProblem(problem, problem.code === "network" ? sent : { ...sent, key: null });
+    // Where nobody knows whether the study arrived: the same key again.
+    if (!signal.aborted) showProblem(problem, api.isPassing(problem) ? sent : { ...sent, key: null });
   }
 }
 
@@ -178,7 +183,7 @@ async function showStudy(job, name, signal) {
   const mark = showFindings(byId("findings"), job, goToLesion);
   lesions = { all: job.findings.lesions, at: job.findings.lesions[0]?.id ?? null, mark };
   mark(lesions.at);
-  showDownloads(byId("downloads"), byId("downloads-hint"), job, () => printReport(job, name, viewer));
+  showDownloads(byId("downloads"), byId("downloads-hint"), job, () => printReport(job, name, viewer, signal));
   showProvenance(byId("provenance"), job);
   nameModel(job.model); // that of the answer, which may be older than the service's
   const found = job.findings.lesions.length;

@@ -16,7 +16,7 @@ export function askForKey(wasRefused) {
   dialog.returnValue = "";
   dialog.showModal();
   return closed(dialog, () => {
-    const key = field.value.trim();
+    const key = field.value.replace(/[^!-~]/g, ""); // a header holds nothing else, and would fail
     field.value = "";
     return dialog.returnValue === "given" && key ? key : null;
   });

@@ -36,7 +36,7 @@ const MESSAGES = {
   duplicate_slices: say("Several slices lie at the same position.",
     "Two phases or reconstructions are mixed. Send only one of them."),
   no_geometry: say("The images do not say where they were taken.",
-    "Position or orientation of the slices is missing, as in screenshots stored as DICOM. Choose the original axial series."),
+    "Position or orientation of the slices is missing, as in screenshots stored as DICOM, or the axes of a NIfTI file are not at right angles, as of a tilted scan. Choose the original axial series as DICOM."),
   color_image: say("The picture has colour.",
     "A CT slice is grey. Take a picture without coloured annotations or overlays; DICOM is better still."),
   unsupported_pixels: say("The pixel values are not CT values.",
@@ -106,6 +106,8 @@ const MESSAGES = {
 
 const BY_STATUS = {
   401: say("The service asks for a key.", "Enter the API key that you were given, then try again.", "retry"),
+  502: say("The service cannot be reached.", SHORTLY, "retry"),
+  504: say("The service cannot be reached.", SHORTLY, "retry"),
   403: say("You may not do this.", "Your key does not allow it. Ask whoever runs this service."),
 };
 

@@ -16,9 +16,11 @@ const MOST_PICTURES = 3;
 /** With so few rows the pictures have room to be large. */
 const FEW_LESIONS = 4, FEW_WARNINGS = 2;
 
-/** Fills the report of a study and opens the browser's print dialog. */
-export async function printReport(job, name, viewer) {
-  byId("report").replaceChildren(...written(job, name), await pictures(job, viewer), foot(job));
+/** Fills the report of a study and opens the browser's print dialog, unless the reader goes on. */
+export async function printReport(job, name, viewer, signal) {
+  const content = [...written(job, name), await pictures(job, viewer), foot(job)];
+  if (signal.aborted) return;
+  byId("report").replaceChildren(...content);
   const title = document.title;
   document.title = `Liver report ${name}`; // browsers take it as the name of a PDF
   window.print();

@@ -11,17 +11,25 @@ const SAMPLE = { url: "/ui/sample.zip", name: "Sample phantom" };
 
 /** Wires the drop zone, the pickers and the sample. `onStudy({name, files, parameters})` hears of each. */
 export function acceptStudies(onStudy, onProblem, fetchBlob) {
-  const take = (picked) => picked.files.length && onStudy({ ...picked, parameters: parameters() });
+  const take = (picked) => {
+    if (!picked.files.length) return onProblem({ code: "empty_input" });
+    const given = parameters();
+    byId("options").reset(); // they are of these pictures, and not of the next ones
+    return onStudy({ ...picked, parameters: given });
+  };
   picker("choose-files", "files", take);
   picker("choose-folder", "folder", take);
   dropZone(byId("drop"), take, onProblem);
   byId("options").addEventListener("submit", (event) => event.preventDefault());
   byId("sample").addEventListener("click", async () => {
+    byId("sample").disabled = true;
     try {
       const zip = await fetchBlob(SAMPLE.url);
       onStudy({ name: SAMPLE.name, files: [new File([zip], "sample.zip")], parameters: {} });
     } catch (problem) {
       onProblem(problem);
+    } finally {
+      byId("sample").disabled = false;
     }
   });
 }
@@ -50,6 +58,7 @@ function dropZone(zone, take, onProblem) {
     event.preventDefault();
     mark(-inside);
     if (document.body.dataset.screen === "working" || document.querySelector("dialog[open]")) return;
+    if (![...event.dataTransfer.items].some(({ kind }) => kind === "file")) return; // text, a link
     try {
       take(ordered(await dropped(event.dataTransfer)));
     } catch (error) {
@@ -98,8 +107,8 @@ function nameOf(paths) {
   return folder ? `${folder} (${paths.length} files)` : `${paths.length} files`;
 }
 
-/** What was said of pictures; what is left empty is not sent. */
+/** What was said of pictures; what is left empty is not sent. Half of the world writes 0,7. */
 function parameters() {
-  const given = [...new FormData(byId("options"))].filter(([, value]) => value !== "");
-  return Object.fromEntries(given);
+  const given = [...new FormData(byId("options"))].map(([name, value]) => [name, value.trim().replace(",", ".")]);
+  return Object.fromEntries(given.filter(([, value]) => value !== ""));
 }

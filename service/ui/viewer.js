@@ -59,8 +59,8 @@ export class VolumeViewer {
    * has the answer's `status` where the service refuses.
    *
    * `onProgress(fraction, label)`; `onCursor({ mm, hu, label, slice })`: LPS mm or null, and the slice
-   * of the source, which has `slices` of them, from 0; `onWindow({ center, width })` when the reader
-   * drags it.
+   * of the source, which has `slices` of them, from 0, or null; `onWindow({ center, width })` when
+   * the reader drags it.
    */
   async open({ lesions = [], slices, onProgress = () => {}, onCursor, onWindow, ...files }) {
     const { signal } = this.#stage;
@@ -157,8 +157,14 @@ export class VolumeViewer {
       mm: this.#grid.placed ? this.#grid.toMm(this.#voxel) : null,
       hu: hu.values[index],
       label: labels ? labels.values[index] : 0,
-      slice: this.#grid.sourcePlane.fromVoxel(this.#voxel)[2],
+      slice: this.#sourceSlice(),
     });
+  }
+
+  /** None where uneven slices were spread on a grid of other ones. */
+  #sourceSlice() {
+    const { sourcePlane } = this.#grid;
+    return sourcePlane.size[2] === this.#sourceSlices ? sourcePlane.fromVoxel(this.#voxel)[2] : null;
   }
 
   /** The largest lesion, without one the middle of the liver, without one the volume's. */

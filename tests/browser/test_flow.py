@@ -109,6 +109,61 @@ def test_dropped_picture(visit: Visit) -> None:
     assert visit.violations() == []
 
 
+def test_pixel_size_is_of_one_picture(visit: Visit, tmp_path: Path) -> None:
+    """It may be written with a comma, and is not taken for the next picture."""
+    (tmp_path / "slice.png").write_bytes(_slice_png())
+    findings = visit.page.get_by_role("complementary")
+    visit.page.get_by_text("Only for pictures").click()
+    visit.page.get_by_label("Pixel size, mm").fill("0,7")
+    visit.show(tmp_path / "slice.png")
+    assert visit.job()["source"]["pixel_spacing_mm"] == [0.7, 0.7]
+    expect(findings).to_contain_text("mm")
+    visit.button("New study").click()
+    visit.show(tmp_path / "slice.png")
+    assert visit.job()["source"]["pixel_spacing_mm"] is None
+
+
+def test_skip_link(visit: Visit) -> None:
+    """It leads to the content and changes nothing."""
+    visit.page.keyboard.press("Tab")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator("#content")).to_be_focused()
+    expect(visit.heading("Analyse a liver CT")).to_be_visible()
+
+
+def test_report_is_of_the_study_that_is_shown(visit: Visit, analysed: str) -> None:
+    """The browser's own print command never prints the report of another study."""
+    visit.page.add_init_script("window.print = () => {}")
+    visit.page.reload()
+    visit.open(analysed)
+    visit.button("Print report").click()
+    report = visit.page.locator("#report")
+    expect(report.locator("h1")).to_have_count(1)
+    visit.button("New study").click()
+    expect(visit.heading("Analyse a liver CT")).to_be_visible()
+    expect(report.locator("h1")).to_have_count(0)
+
+
+def test_odd_key(visit: Visit) -> None:
+    """What no header can hold is left out of a key, which may be asked for again."""
+    visit.page.route(
+        "**/v1/**",
+        lambda route: (
+            route.fulfill(json={"models": [{"name": "m", "version": "1"}]})
+            if "Bearer" in str(route.request.headers) or "x-api-key" in route.request.headers
+            else route.fulfill(
+                status=401, json={"code": "unauthorized", "status": 401, "title": "Key"}
+            )
+        ),
+    )
+    visit.page.reload()
+    dialog = visit.page.get_by_role("dialog")
+    dialog.get_by_label("key").fill("ri\u2011ght")
+    dialog.get_by_role("button", name="Continue").click()
+    expect(dialog).to_be_hidden()
+    expect(visit.page.locator("#model")).to_contain_text("m 1")
+
+
 def test_progress(visit: Visit, study: Path) -> None:
     """Stages and slices are told as they come."""
     visit.page.evaluate(

@@ -17,7 +17,7 @@ export function diameterOf(lesion, grid, sourceSlices) {
   };
 }
 
-/** Uneven slices were spread on a grid of other ones: there the middle itself is as near. */
+/** Where uneven slices were spread on a grid of other ones, the slice of the diameter is shown. */
 function onSlice(slice, voxel, { sourcePlane }, sourceSlices) {
   if (sourcePlane.size[2] !== sourceSlices) return voxel;
   const [u, v] = sourcePlane.fromVoxel(voxel);

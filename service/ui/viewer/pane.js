@@ -165,7 +165,7 @@ export class Pane {
     const inPlane = ends.map((voxel) => this.plane.fromVoxel(voxel));
     const onCanvas = inPlane.map((end) => this.toScreen(end));
     if (inPlane.every(([, , w]) => Math.abs(w - slice) <= 0.5)) return { ends: onCanvas, text };
-    const isSource = this.plane.axes[2] === 2;
+    const isSource = this.plane.axes[2] === 2 && this.plane.name === "axial"; // as diameters are
     if (!isSource || Math.round(this.plane.fromVoxel(place)[2]) !== slice) return null;
     return { ends: onCanvas, text: `${text}, slice ${Math.round(measuredOn) + 1}`, dashed: true };
   }
