@@ -13,13 +13,13 @@ BENCH := .venv-bench
 DEVICE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
 # How long the checks of reliability run: `make fuzz` by inputs, or by seconds where these are set;
-# `make fault` by minutes, too.
+# `make fault` and `make soak` by minutes, too.
 N ?= 10000
 SEED ?= 1
 SECONDS ?= 0
 MINUTES ?= 0
 
-.PHONY: serve test lint bench bench-peers fuzz fault soak openapi client lock clean
+.PHONY: serve test lint image sbom bench bench-peers fuzz fault soak openapi client lock clean
 
 serve: $(SERVE)/$(DEVICE)
 	$(SERVE)/bin/python -m service serve
@@ -35,6 +35,32 @@ lint: $(DEV)/installed
 	$(DEV)/bin/python -m ruff format --check .
 	$(DEV)/bin/python -m mypy
 	$(DEV)/bin/lint-imports
+	$(DEV)/bin/hadolint Dockerfile tests/deploy/images/Dockerfile
+	$(DEV)/bin/docker-compose --env-file /dev/null --profile '*' config --quiet
+	$(DEV)/bin/docker-compose --env-file /dev/null --profile '*' --file docker-compose.yml \
+		--file docker-compose.gpu.yml config --quiet
+
+# One of the images, cpu, gpu or training. CA is a file of authorities, for a proxy that signs TLS anew;
+# BUILD takes further words of `docker build`.
+DOCKER ?= docker
+TARGET ?= cpu
+CA ?=
+BUILD ?=
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' service/__init__.py)
+REVISION = $(shell git rev-parse HEAD 2> /dev/null)
+IMAGE := liver-tumor-segmentation
+SECRET = --secret id=ca,src=$(CA)
+image:
+	DOCKER_BUILDKIT=1 $(DOCKER) build --target $(TARGET) --tag $(IMAGE):$(TARGET) \
+		--tag $(IMAGE):$(VERSION)-$(TARGET) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(REVISION) $(if $(CA),$(SECRET)) $(BUILD) .
+
+# Bills of materials of the locked sets; an image has its own, /app/sbom.cdx.json.
+sbom:
+	mkdir -p build
+	for set in cpu gpu training; do \
+		$(PYTHON) deploy/image/sbom.py requirements/$$set.txt > build/sbom-$$set.cdx.json || exit 1; \
+	done
 
 bench: $(DEV)/installed
 	$(DEV)/bin/python -m benchmarks.service
@@ -45,6 +71,7 @@ bench: $(DEV)/installed
 	$(DEV)/bin/python -m benchmarks.listen
 	$(DEV)/bin/python -m benchmarks.scaling
 	$(DEV)/bin/python -m benchmarks.overload
+	PYTHONPATH=tests $(DEV)/bin/python -m benchmarks.observability
 
 bench-peers: $(DEV)/installed $(BENCH)/installed
 	$(DEV)/bin/python -m benchmarks.peers
@@ -57,7 +84,7 @@ fault: $(DEV)/installed
 		--minutes $(MINUTES)
 
 soak: $(DEV)/installed
-	PYTHONPATH=tests $(DEV)/bin/python -m reliability.soak --seconds $(SECONDS)
+	PYTHONPATH=tests $(DEV)/bin/python -m reliability.soak --seconds $(SECONDS) --minutes $(MINUTES)
 
 openapi: $(DEV)/installed
 	$(DEV)/bin/python -m service openapi

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from service.inference.checksum import checksum_file, checksum_line
 from service.inference.contract import METADATA_KEY, ModelContract
 
 Constants = dict[str, NDArray[Any]]
@@ -94,12 +95,18 @@ def open_whole(path: Path) -> ModelProto:
 
 
 def save_whole(model: ModelProto, path: Path) -> None:
-    """Check the model and write it, so that a file at `path` is always a complete one."""
+    """Check the model and write it, so that a file at `path` is always a complete one.
+
+    Its checksum goes beside it; while the file is replaced there is none.
+    """
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
+    data = model.SerializeToString()
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(model.SerializeToString())
+        partial.write_bytes(data)
+        checksum_file(path).unlink(missing_ok=True)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+    checksum_file(path).write_text(checksum_line(path, data))

@@ -1,7 +1,5 @@
-"""Command line: `python -m service serve | worker | listen | segment | phantom | openapi`."""
+"""Command line: `python -m service serve | worker | listen | keys | segment | phantom ...`."""
 
-import fcntl
-import ipaddress
 import json
 import logging
 import os
@@ -14,19 +12,29 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
+import structlog
 import typer
-from pydantic import ValidationError
 
-from service import logs, memory
-from service.errors import DeviceUnavailable, ServiceError
+from service import keys_commands, logs, memory, tracing
+from service.errors import ServiceError
 from service.settings import Settings
+from service.starting import (
+    check_certificate,
+    nodes_of,
+    read_settings,
+    refuse_half_a_cluster,
+    refuse_open_doors,
+    take_folder,
+)
 
 if TYPE_CHECKING:
     from service.api.app import OpenModel, Role
     from service.inference.session import ModelSession
-    from service.pacs.nodes import Pacs
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(keys_commands.app, name="keys")
+
+_log = structlog.get_logger(__name__)
 
 OPENAPI_FILE = Path(__file__).parent.parent / "openapi" / "openapi.json"
 
@@ -45,7 +53,7 @@ def serve(
         bool, typer.Option("--worker/--no-worker", help="work on durable segmentations, too")
     ] = True,
 ) -> None:
-    """Serve the API; the settings are LTS_ environment variables, listed in the README."""
+    """Serve the API; the settings are LTS_ environment variables, listed in docs/operations.md."""
     _run("all" if worker else "api")
 
 
@@ -56,12 +64,15 @@ def worker() -> None:
 
 
 def _run(role: "Role") -> None:
-    settings = _settings()
+    settings = read_settings()
     logs.configure()
-    _refuse_open_doors(settings)
-    _refuse_half_a_cluster(settings, role)
-    _pacs(settings)
-    _take_folder(settings, settings.lock_file)
+    if role != "worker":  # which answers only health and metrics
+        refuse_open_doors(settings)
+    refuse_half_a_cluster(settings, is_shared=role != "all")
+    check_certificate(settings)
+    nodes_of(settings)
+    take_folder(settings, settings.lock_file)
+    tracing.start(os.environ)
     # Goes on in a thread while the rest is imported.
     open_model = None if role == "api" else _open_model(settings)
 
@@ -70,7 +81,13 @@ def _run(role: "Role") -> None:
     from service.api.app import create_app, open_session
     from service.api.protocol import BoundedProtocol
 
-    application = create_app(settings, open_model or open_session, role)
+    failures: list[BaseException] = []
+
+    def end_at_once(failure: BaseException) -> None:
+        failures.append(failure)
+        server.should_exit = True
+
+    application = create_app(settings, open_model or open_session, role, end_at_once)
 
     class Server(uvicorn.Server):
         """Answers on, `ready` with 503, until the jobs have ended or were handed back."""
@@ -108,7 +125,10 @@ def _run(role: "Role") -> None:
             http=BoundedProtocol,
             log_config=None,
             access_log=False,
+            server_header=False,
             timeout_graceful_shutdown=max(1, int(settings.grace_s)),
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
         )
     )
     code: object = 0
@@ -118,6 +138,9 @@ def _run(role: "Role") -> None:
         code = end.code
     except KeyboardInterrupt:
         code = 130
+    if failures:
+        code = _failed_to_start(failures[0])
+    tracing.stop()
     # A thread of the engine may wait for a database that is away, and would be waited for. All that
     # must outlive this process is written down.
     logging.shutdown()
@@ -130,13 +153,13 @@ def listen() -> None:
 
     The settings are LTS_ environment variables; the callers of LTS_PACS_FILE may send, nobody else.
     """
-    settings = _settings()
+    settings = read_settings()
     logs.configure()
-    callers = _pacs(settings).callers
+    callers = nodes_of(settings).callers
     if not callers:
         typer.echo("Expected callers in LTS_PACS_FILE, found none: nobody may send.", err=True)
         raise typer.Exit(1)
-    _take_folder(settings, settings.received_folder / "lock")
+    take_folder(settings, settings.received_folder / "lock")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -147,8 +170,8 @@ def listen() -> None:
         listener.listen(settings, callers, stop)
     except OSError as error:
         typer.echo(
-            "Expected LTS_LISTEN_HOST and LTS_LISTEN_PORT to be free, and LTS_DATA_DIR to be "
-            f"writable, found: {error.strerror}.",
+            "Expected LTS_LISTEN_PORT and LTS_LISTEN_METRICS_PORT to be free, and LTS_DATA_DIR to "
+            f"be writable, found: {error.strerror}.",
             err=True,
         )
         raise typer.Exit(1) from error
@@ -179,7 +202,7 @@ def segment(
 
     logs.configure()
     console = Console(stderr=True)
-    settings = _settings()
+    settings = read_settings()
     options = Options(
         pixel_spacing_mm=pixel_spacing_mm,
         series_instance_uid=series_instance_uid,
@@ -246,41 +269,22 @@ def openapi(
     out.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _settings() -> Settings:
-    """The settings from the environment; a value that is not allowed ends the process in words."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        for item in error.errors():
-            typer.echo(f"LTS_{str(item['loc'][0]).upper()}: {item['msg']}", err=True)
-        raise typer.Exit(1) from error
-
-
-def _pacs(settings: Settings) -> "Pacs":
-    """The file of PACS nodes; one that is not valid ends the process in words."""
-    from service.pacs.nodes import read_pacs
-
-    try:
-        return read_pacs(settings.pacs_file)
-    except ServiceError as error:
-        typer.echo(f"{error.title} {error}", err=True)
-        raise typer.Exit(1) from error
+def _failed_to_start(failure: BaseException) -> int:
+    """Say why, and give the exit status."""
+    if isinstance(failure, ServiceError):
+        typer.echo(f"{failure.title} {failure}", err=True)
+    else:
+        _log.error("failed to start", place=logs.place_of(failure))
+    return 1
 
 
 def _open_model(settings: Settings) -> "OpenModel":
-    """How the application opens its model, which begins now; `cuda` fails before it listens.
-
-    A model that is not valid is the lifespan's to answer for, which keeps the service live.
-    """
+    """How the application opens its model, which begins now."""
     from service.inference.session import ModelSession
 
     thread = ThreadPoolExecutor(1, "model")
     loading = thread.submit(ModelSession.of, settings)
     thread.shutdown(wait=False)
-    error = loading.exception() if settings.device == "cuda" else None
-    if isinstance(error, DeviceUnavailable):
-        typer.echo(f"{error.title} {error}", err=True)
-        raise typer.Exit(1) from error
     return lambda _: _bounded(settings, loading.result())
 
 
@@ -289,59 +293,6 @@ def _bounded(settings: Settings, opened: "ModelSession") -> "ModelSession":
     if opened.device == "cpu":
         memory.bound(settings.max_memory_bytes)
     return opened
-
-
-def _refuse_half_a_cluster(settings: Settings, role: "Role") -> None:
-    """Processes that share jobs share both the database and the store."""
-    wrong = None
-    if (settings.database_url is None) != (settings.store_url is None):
-        wrong = "Expected LTS_DATABASE_URL and LTS_STORE_URL together, found one of them."
-    elif settings.database_url is None and role != "all":
-        wrong = "Expected LTS_DATABASE_URL and LTS_STORE_URL where processes share the work."
-    if wrong is not None:
-        typer.echo(wrong, err=True)
-        raise typer.Exit(1)
-
-
-def _refuse_open_doors(settings: Settings) -> None:
-    """Anyone who reaches the address could use the service: that takes an explicit word."""
-    if settings.allow_unauthenticated or settings.host == "localhost":
-        return
-    try:
-        if ipaddress.ip_address(settings.host).is_loopback:
-            return
-    except ValueError:
-        pass  # a host name other than localhost may resolve to anything
-    typer.echo(
-        "Expected LTS_HOST to be a loopback address, found another one: the service does not ask "
-        "who calls it. Set LTS_ALLOW_UNAUTHENTICATED=true if only trusted callers reach it.",
-        err=True,
-    )
-    raise typer.Exit(1)
-
-
-def _take_folder(settings: Settings, lock_file: Path) -> None:
-    """Hold the lock's folder until this process ends: a second one would redo the first one's jobs.
-
-    The lock goes with the process, however it ends.
-    """
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock_file.parent.mkdir(mode=0o700, exist_ok=True)
-        lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        typer.echo(
-            "Expected LTS_DATA_DIR to be this service's own, found another process at work in it.",
-            err=True,
-        )
-        raise typer.Exit(1) from error
-    except OSError as error:
-        typer.echo(
-            f"Expected LTS_DATA_DIR to be a folder that can be written, found: {error.strerror}.",
-            err=True,
-        )
-        raise typer.Exit(1) from error
 
 
 def _files(path: Path) -> Iterator[Path]:

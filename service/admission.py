@@ -7,11 +7,13 @@ over.
 """
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Protocol
+from typing import Literal, Protocol
 
+from service import tracing
 from service.errors import Busy
 from service.stopping import StopSignal
 
@@ -20,6 +22,8 @@ SMALL_VOXELS = 16 * 512**2
 """Up to this, compressed and as an image, work counts as small: some 16 MB of memory each."""
 
 SMALL_PLACES = 8
+
+Size = Literal["small", "large"]
 
 
 class Turn(Protocol):
@@ -33,18 +37,30 @@ class Turn(Protocol):
 class Admission:
     """Places for requests, and turns for their work; shared by all that work in this process."""
 
-    def __init__(self, max_running: int, max_waiting: int) -> None:
-        """At most `max_running` large turns at once; so many requests and `max_waiting` more."""
+    def __init__(
+        self,
+        max_running: int,
+        max_waiting: int,
+        observe: Callable[[Size, float], None] = lambda *_: None,
+    ) -> None:
+        """At most `max_running` large turns at once; so many requests and `max_waiting` more.
+
+        `observe` is told the seconds of each wait for a turn.
+        """
         self._most = max_running + max_waiting
         self._admitted = 0
         self._lock = threading.Lock()
-        self._large = _Lane(max_running)
-        self._small = _Lane(SMALL_PLACES)
+        self._large = _Lane("large", max_running, observe)
+        self._small = _Lane("small", SMALL_PLACES, observe)
 
     @property
     def admitted(self) -> int:
         """Requests that have a place now."""
         return self._admitted
+
+    def waiting(self, size: Size) -> int:
+        """Pieces of work that wait for a turn now."""
+        return (self._small if size == "small" else self._large).waiting
 
     def check(self) -> None:
         """Raise `Busy` where no place is free, before anything is read for one."""
@@ -102,13 +118,25 @@ class _Turn:
 class _Lane:
     """Places that are given by priority, and in the order in which they were asked for."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, size: Size, places: int, observe: Callable[[Size, float], None]) -> None:
+        self._size: Size = size
         self._free = places
+        self._observe = observe
         self._asked = count()
         self._queue: list[tuple[int, int]] = []
         self._changed = threading.Condition()
 
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
     def enter(self, stop: StopSignal, priority: int) -> None:
+        started = time.perf_counter()
+        with tracing.span("wait", {"lts.lane": self._size}):
+            self._wait(stop, priority)
+        self._observe(self._size, time.perf_counter() - started)
+
+    def _wait(self, stop: StopSignal, priority: int) -> None:
         with stop.listening(self._wake), self._changed:
             ticket = (priority, next(self._asked))
             self._queue.append(ticket)

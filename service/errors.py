@@ -13,6 +13,9 @@
     |       GantryTilt, UnevenSliceSpacing, DuplicateSlices, NoGeometry,
     |       ColorImage, UnsupportedPixels, ImageTooSmall, TooManyLesions,
     |       NoDicomSource, SeriesNotFound                                        422
+    |-- Refused                    at the door, before the request is looked at
+    |   |-- Unauthorized                                                           401
+    |   `-- Forbidden, ForeignHost, ForeignOrigin                                  403
     |-- NotFound                                                                   404
     |-- MethodNotAllowed                                                           405
     |-- MalformedRequest           what arrived is no HTTP request                 400
@@ -224,6 +227,33 @@ class NoDicomSource(BadRequest):
 class SeriesNotFound(BadRequest):
     code = "series_not_found"
     title = "The PACS has no instances of the series."
+
+
+class Refused(ServiceError):
+    """The caller may not ask this, whatever the request holds."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
+class Unauthorized(Refused):
+    code = "unauthorized"
+    status = HTTPStatus.UNAUTHORIZED
+    title = "The service asks for a key, and was given none that is valid."
+
+
+class Forbidden(Refused):
+    code = "forbidden"
+    title = "The key does not allow this."
+
+
+class ForeignHost(Refused):
+    code = "foreign_host"
+    title = "The service was addressed by a name that the settings do not list."
+
+
+class ForeignOrigin(Refused):
+    code = "foreign_origin"
+    title = "A page of another site may not call the service."
 
 
 class NotFound(ServiceError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
+from service import tracing
 from service.contours import Contour, trace
 from service.decode import inspect
 from service.decode.archive import ArchiveLimits
@@ -88,17 +89,17 @@ class Run:
 
     def inspect(self, files: Iterable[bytes], settings: Settings) -> Readable:
         """Check all but the pixels. Raises `BadRequest` for what the files hold."""
-        return self._stage(
+        return self.stage(
             "inspect", lambda: check_files(files, self._options, self.model, settings)
         )
 
     def read(self, readable: Readable) -> Scan:
         """Decode the pixels."""
-        return self._stage("read", readable.read)
+        return self.stage("read", readable.read)
 
     def label(self, scan: Scan) -> Labelled:
         """What the model says of each slice."""
-        return self._stage(
+        return self.stage(
             "label",
             lambda: label(scan, self.model, self.stop, self._progress, self._priority),
         )
@@ -106,19 +107,21 @@ class Run:
     def finish(self, scan: Scan, labelled: Labelled) -> Result:
         """From the model's labels to findings and contours."""
         model, rules = self.model, self._options.rules
-        segmentation = self._stage(
+        segmentation = self.stage(
             "clean_up", lambda: clean_up(scan, labelled, model.contract, rules)
         )
-        measured = self._stage("measure", lambda: measure(segmentation))
-        contours = self._stage("trace", lambda: trace(segmentation.labels, measured.lesion_ids))
+        measured = self.stage("measure", lambda: measure(segmentation))
+        contours = self.stage("trace", lambda: trace(segmentation.labels, measured.lesion_ids))
         identity = fingerprint(scan, model.sha256, model.provider, rules)
         return Result(segmentation, measured, contours, model, identity, self.timings_s)
 
-    def _stage(self, name: str, work: Callable[[], T]) -> T:
+    def stage(self, name: str, work: Callable[[], T]) -> T:
+        """Anything else that is a part of it, such as to store what was found."""
         self.stop.check()
         self._on_stage(name)
         started = time.perf_counter()
-        done = work()
+        with tracing.span(name):
+            done = work()
         self.timings_s[name] = time.perf_counter() - started
         return done
 

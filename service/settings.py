@@ -1,12 +1,15 @@
 """Settings: one frozen object, read once from LTS_ environment variables at the entry point."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DevicePolicy = Literal["auto", "cuda", "cpu"]
+
+Listed = Annotated[tuple[str, ...], NoDecode]
+"""Texts with commas between them."""
 
 MODELS_FOLDER = Path(__file__).parent.parent / "models"
 
@@ -16,14 +19,59 @@ GIB = 1024**3
 class Settings(BaseSettings):
     """What an operator can set. Every limit names its unit and its reason."""
 
-    model_config = SettingsConfigDict(env_prefix="LTS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="LTS_",
+        env_ignore_empty=True,  # compose hands on what is not set as an empty text
+        frozen=True,
+        extra="ignore",
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")
     port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
+    bind: str | None = Field(
+        None,
+        description="Address where a container's engine publishes the port, which then decides in "
+        "`host`'s place whether callers need a key.",
+    )
     allow_unauthenticated: bool = Field(
         False,
         description="Listen beyond loopback although nobody is asked who calls.",
     )
+    allowed_hosts: Listed = Field(
+        (),
+        description="Names under which callers without keys may address the service, beside "
+        "localhost and IP addresses; another site's name may point here, too.",
+    )
+    allowed_origins: Listed = Field(
+        (),
+        description="Origins (https://host) of other sites whose pages may call the service.",
+    )
+    open_metrics: bool = Field(
+        False, description="Answer /metrics without a key, where only Prometheus reaches the port."
+    )
+    failed_keys_per_minute: int = Field(
+        10,
+        ge=1,
+        le=1_000_000,
+        description="Keys that are not valid an address may send a minute to a process; then 429.",
+    )
+    oidc_issuer: str | None = Field(
+        None,
+        pattern=r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])",
+        description="OpenID Connect provider whose bearer tokens are taken, too.",
+    )
+    oidc_audience: str | None = Field(
+        None, min_length=1, description="What those tokens must name as their audience."
+    )
+    oidc_scope_claim: str = Field(
+        "scope",
+        min_length=1,
+        description="Claim of those tokens that lists `lts:read`, `lts:write`, `lts:admin`.",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="PEM file with the certificate and its chain, to serve HTTPS."
+    )
+    tls_key: Path | None = Field(None, description="PEM file with the certificate's private key.")
     data_dir: Path = Field(
         Path("data"),
         description="Folder for uploads, jobs and results, of one process; mode 0700.",
@@ -97,6 +145,12 @@ class Settings(BaseSettings):
         pattern=r"^(s3://[^/]+|file:///)",
         description="Bucket (s3://bucket/prefix) or shared folder (file:///path) of results.",
     )
+    store_access_key: SecretStr | None = Field(
+        None, description="Access key of the bucket; by default AWS_ACCESS_KEY_ID or the role's."
+    )
+    store_secret_key: SecretStr | None = Field(
+        None, description="Secret key of the bucket; by default AWS_SECRET_ACCESS_KEY."
+    )
     dead_s: float = Field(
         15,
         ge=3,
@@ -147,6 +201,9 @@ class Settings(BaseSettings):
     )
     listen_host: str = Field("127.0.0.1", description="Address of `listen`; loopback by default.")
     listen_port: int = Field(11112, ge=1, le=65535, description="TCP port of `listen` (DIMSE).")
+    listen_metrics_port: int = Field(
+        0, ge=0, le=65535, description="TCP port of its metrics at that address (HTTP); 0: none."
+    )
     listen_ae_title: str = Field(
         "LIVERTUMOR",
         max_length=16,
@@ -171,6 +228,33 @@ class Settings(BaseSettings):
     service_url: str = Field(
         "http://127.0.0.1:8000", description="Where `listen` finds the service that segments."
     )
+    service_key: SecretStr | None = Field(
+        None, description="Key that `listen` sends to it, with the scope `write`."
+    )
+
+    @field_validator("allowed_hosts", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        for one, other in (
+            ("oidc_issuer", "oidc_audience"),
+            ("tls_certificate", "tls_key"),
+            ("store_access_key", "store_secret_key"),
+        ):
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                names = f"LTS_{one.upper()} and LTS_{other.upper()}"
+                raise ValueError(f"expected {names} together, found one of them")
+        return self
+
+    @property
+    def exposed(self) -> str:
+        """The address at which the service can be reached."""
+        return self.bind or self.host
 
     @property
     def received_folder(self) -> Path:

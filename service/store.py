@@ -12,14 +12,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
+from pydantic import SecretStr
 from typing_extensions import Buffer
 
 from service.errors import ForeignStore, StorageFull, Unavailable
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
 
 _NO_SPACE = re.compile(rf"os error ({errno.ENOSPC}|{errno.EDQUOT})\b")
 """As the object store's messages name a full disk, and a quota that is used up."""
@@ -36,6 +41,13 @@ MARK = "service-id"
 
 _YOUNG_S = 3600
 """Another process may still be writing an unfinished file that is younger."""
+
+
+class BucketKeys(NamedTuple):
+    """By which a bucket knows the service."""
+
+    access_key: SecretStr
+    secret_key: SecretStr
 
 
 class Store:
@@ -59,13 +71,22 @@ class Store:
         self._is_shared = is_shared
 
     @classmethod
-    def open(cls, url: str | None, folder: Path, spool: Path, min_free_bytes: int) -> "Store":
+    def open(
+        cls,
+        url: str | None,
+        folder: Path,
+        spool: Path,
+        min_free_bytes: int,
+        bucket_keys: BucketKeys | None = None,
+    ) -> "Store":
         """The store at `url`, else the folder, which is made where it is missing.
+
+        A bucket without keys takes the environment's, or the machine's role.
 
         What a killed process left unfinished in a folder is cleared.
         """
         if url is not None and not url.startswith("file:"):
-            return cls(_bucket(url), spool, min_free_bytes)
+            return cls(_bucket(url, bucket_keys), spool, min_free_bytes)
         is_own = url is None
         if url is not None:
             folder = Path(unquote(urlsplit(url).path))
@@ -93,6 +114,14 @@ class Store:
         """Raise `Unavailable` where what is missing may be the store itself, as one not mounted."""
         if self._is_shared and self.get(MARK) is None:
             raise Unavailable("Expected the store with its mark, found none.")
+
+    def is_reachable(self) -> bool:
+        """Whether what is kept can be read; a folder of this process always can."""
+        try:
+            self.check_mark()
+        except Unavailable:
+            return False
+        return True
 
     def check_space(self, needed_bytes: int = 0) -> None:
         """Raise `StorageFull` unless so many bytes and the reserve are free."""
@@ -160,10 +189,15 @@ class Store:
             raise
 
 
-def _bucket(url: str) -> ObjectStore:
+def _bucket(url: str, keys: BucketKeys | None) -> ObjectStore:
     """Its requests fail soon: whoever works on a job tries again, a client is told to."""
+    config: S3Config = {}
+    if keys is not None:
+        config["access_key_id"] = keys.access_key.get_secret_value()
+        config["secret_access_key"] = keys.secret_key.get_secret_value()
     return S3Store.from_url(
         url,
+        config=config,
         client_options={
             "connect_timeout": "2s",
             "read_timeout": "10s",

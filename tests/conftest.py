@@ -28,6 +28,8 @@ from service.volume import HounsfieldWindow
 
 ROOT = Path(__file__).parent.parent
 
+os.environ["LTS_ALLOWED_HOSTS"] = "testserver"  # as the test client calls the application
+
 ORIENTATIONS = tuple(
     "".join(ends)
     for axes in itertools.permutations(("HF", "PA", "LR"))
@@ -45,7 +47,8 @@ LONG = ("training/test_parallel", "cluster/test_ends", "jobs/test_kill", "traini
         "encode/test_all_objects",
         "training/test_train", "cluster/test_work", "orthanc/test_hospital", "test_docs",
         "orthanc/test_integration_examples", "test_clean_environment", "test_real_ct",
-        "training/test_network")  # fmt: skip
+        "training/test_network", "observability/test_rules",
+        "observability/test_traces")  # fmt: skip
 """Modules of 20 s and more, the longest first."""
 
 

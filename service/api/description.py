@@ -7,16 +7,21 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service import __version__
+from service.access.gate import KEY_HEADER
+from service.api.access import is_open
 from service.api.example_answers import ANSWERS, ID
 from service.api.examples import all_examples, sending
 from service.api.openapi import problems, shown
 from service.api.outermost import HEADER
 from service.api.problems import Problem
+from service.errors import ModelNotReady, Refused, TooManyRequests, Unavailable
 
 TITLE = "Liver tumour segmentation"
 DESCRIPTION = (
     "Finds the liver and its tumours on CT and answers with masks, contours and volumes. "
     "Research use only: this is not a medical device, and its results are not for diagnosis.\n\n"
+    "Callers send a key once the service has any: `read` is for GET, `write` for the rest, `admin` "
+    "for both and for what others made. "
     "Every error is a problem document (RFC 9457). Beside those of each operation there are 404 "
     "`not_found` for an address that is not listed here, and 405 `method_not_allowed` for a method "
     "that an address does not take. Within a minor version answers may gain properties and "
@@ -38,6 +43,9 @@ IN_PATHS: dict[str, tuple[str, object]] = {
 }
 """Parameters in paths, which mean the same everywhere: description and example."""
 
+AT_THE_GATE = (Refused, TooManyRequests, ModelNotReady, Unavailable)
+"""What a request may be refused with before its route sees it."""
+
 _REQUEST_ID = {
     "description": "Finds the request in the log: the one that was sent, or a new one.",
     "schema": {"type": "string"},
@@ -45,6 +53,22 @@ _REQUEST_ID = {
 
 _UNDESCRIBED = "Successful Response"
 """What FastAPI says of an answer that its route does not describe."""
+
+
+SECURITY = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key of the service, or a token of its OpenID Connect provider.",
+    },
+    "key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": KEY_HEADER,
+        "description": "A key of the service.",
+    },
+}
+"""How callers say who they are; a service without keys, on loopback, asks nobody."""
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -67,12 +91,17 @@ def document(app: FastAPI) -> dict[str, Any]:
     for path, item in paths.items():
         for operation in item.values():
             _complete_parameters(operation.get("parameters", []))
-            _complete_responses(operation["responses"], operation["summary"])
+            is_guarded = not is_open(path)
+            if not is_guarded:
+                operation["security"] = []
+            _complete_responses(operation["responses"], operation["summary"], is_guarded)
             _show_own(operation, examples.keys())
             body = operation.get("requestBody", {})
             for media_type, described in body.get("content", {}).items():
                 described.update(sending(operation["operationId"], path, media_type))
     _leave_room(schemas, paths)
+    components["securitySchemes"] = SECURITY
+    made["security"] = [{}, *({name: []} for name in SECURITY)]
     components["headers"] = {HEADER: _REQUEST_ID}
     used = set(_references(paths, "examples"))
     components["examples"] = {name: examples[name] for name in sorted(used)}
@@ -86,9 +115,9 @@ def _complete_parameters(parameters: list[dict[str, Any]]) -> None:
             parameter |= {"description": description, "example": example}
 
 
-def _complete_responses(responses: dict[str, Any], summary: str) -> None:
+def _complete_responses(responses: dict[str, Any], summary: str, is_guarded: bool) -> None:
     _drop_default_validation_error(responses)
-    for status, response in problems().items():
+    for status, response in problems(*(AT_THE_GATE if is_guarded else ())).items():
         responses.setdefault(str(status), response)
     for response in responses.values():
         if response["description"] == _UNDESCRIBED:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel
 
-from service.api.health import Live, Ready
+from service.api.health import Live, Ready, Started
 from service.api.models import ModelCard, ModelList
 from service.api.segmentation_documents import (
     PATH,
@@ -376,6 +376,7 @@ ANSWERS: dict[str, dict[str, BaseModel]] = {
     "ModelList": {"models": ModelList(models=(_MODEL,))},
     "ModelCard": {"model": ModelCard(model=_MODEL, contract=_CONTRACT)},
     "Live": {"live": Live()},
+    "Started": {"started": Started()},
     "Ready": {
         "ready": Ready(
             model=_MODEL.name,

@@ -67,6 +67,9 @@ DETAILS = {
     "duplicate_slices": "Expected one instance for each SOPInstanceUID, found two that differ, "
     "slice 12 one of them.",
     "empty_input": "Expected image data, found none.",
+    "forbidden": "Expected a key with the scope write, found one without it.",
+    "foreign_host": "Expected localhost, an IP address, or a name of LTS_ALLOWED_HOSTS.",
+    "foreign_origin": "Expected a page of this service, or an origin of LTS_ALLOWED_ORIGINS.",
     "gantry_tilt": "Expected slices stacked along their normal, found slice 2 0.9 mm beside it "
     "(about 10.0 degrees of tilt).",
     "headers_too_large": "Expected at most 65536 bytes, found more.",
@@ -98,6 +101,7 @@ DETAILS = {
     "too_many_lesions": "Expected at most 2000 lesions, found 2001.",
     "too_many_requests": "Expected at most 60 requests a minute, found more.",
     "too_many_voxels": "Expected at most 393216000 voxels, found 524288000.",
+    "unauthorized": "Expected a valid key, found another.",
     "unavailable": "Expected the database to answer, found it unreachable.",
     "uneven_slice_spacing": "Expected 2.5 mm between slices, found 5 mm between slices 12 and 13.",
     "unknown_format": "Expected DICOM, NIfTI, PNG, JPEG, TIFF, BMP, or zip, tar, gzip or bzip2 of "

@@ -29,9 +29,29 @@ class Ready(BaseModel):
     device: str
 
 
+class Started(BaseModel):
+    """Model and jobs are open."""
+
+    status: Literal["started"] = "started"
+
+
 @router.get("/live", operation_id="health_live", summary="The process is alive")
 async def live() -> Live:
     return Live()
+
+
+@router.get(
+    "/startup",
+    operation_id="health_startup",
+    summary="The service has started",
+    responses=problems(ModelNotReady),
+)
+async def startup(service: Annotated[Resources, Depends(resources)]) -> Started:
+    """Once the model passed its self-test and the jobs are open; from then on for as long as it
+    lives.
+    """
+    service.ready_jobs()
+    return Started()
 
 
 @router.get(

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import anyio.to_thread
 from fastapi import APIRouter, Depends
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
@@ -23,4 +24,5 @@ _EXAMPLE = "# HELP lts_ready 1 where the model is ready\n# TYPE lts_ready gauge\
     },
 )
 async def metrics(service: Annotated[Resources, Depends(resources)]) -> Response:
-    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    text = await anyio.to_thread.run_sync(service.metrics.text, limiter=service.looking)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

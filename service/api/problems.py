@@ -16,8 +16,10 @@ from service.errors import (
     InvalidParameter,
     MethodNotAllowed,
     NotFound,
+    Refused,
     ServiceError,
     TooManyRequests,
+    Unauthorized,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -53,7 +55,9 @@ def respond(error: ServiceError, request: HTTPConnection) -> JSONResponse:
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    if isinstance(error, BadRequest):
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, BadRequest | Refused):
         # The body may not have been read to its end, so the connection cannot be used again.
         headers["Connection"] = "close"
     return JSONResponse(problem.model_dump(), int(error.status), headers, MEDIA_TYPE)

@@ -29,6 +29,9 @@ HEAD_S = 30
 LINGER_S = 10
 """For a client that goes on sending after its answer: closed at once, it might never read that."""
 
+FAREWELL_S = 1
+"""For a client of TLS to say that it saw the end; an idle one held up the service's for 30 s."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -80,6 +83,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._linger_timer is not None:
             self._real.close()
         super().shutdown()
+        if self.transport.is_closing():
+            self.loop.call_later(FAREWELL_S, self._part)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -144,6 +149,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_closing(self) -> bool:
         return self._linger_timer is not None or self._real.is_closing()
+
+    def _part(self) -> None:
+        """Close without a farewell, where nothing is left to send."""
+        if not self._real.get_write_buffer_size():
+            self._real.abort()
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_S, self._close)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import anyio
 from fastapi import Request
 
+from service.access.gate import Gate
+from service.access.rates import Rates
 from service.admission import SMALL_PLACES, Admission
-from service.api.rates import Rates
 from service.api.uploads import Arriving
 from service.errors import ModelNotReady, ShuttingDown, StartupError
 from service.inference.batching import Batcher
@@ -17,7 +18,7 @@ from service.jobs.jobs import Jobs
 from service.metrics import Metrics
 from service.pacs.nodes import Pacs, read_pacs
 from service.settings import Settings
-from service.store import Store
+from service.store import BucketKeys, Store
 
 ACCEPTED_AT_ONCE = 4
 """Uploads whose headers are checked at once; each is decompressed in memory meanwhile."""
@@ -25,19 +26,23 @@ ACCEPTED_AT_ONCE = 4
 MAX_CHECKING = 8 * ACCEPTED_AT_ONCE
 """Uploads that have arrived and wait for that; above it 503."""
 
+ADMITTED_AT_ONCE = 8
+"""Requests whose keys are looked at in the database at once."""
+
 VOLUMES_AT_ONCE = 2
 """Kept volumes of which a file is made at once; each is in memory meanwhile."""
 
 
 @dataclass
 class Resources:
-    """Made in the lifespan. `described`, `model` and `jobs` are None until the model is ready;
+    """Made in the lifespan. `gate` is None until the database has
+    answered, `described`, `model` and `jobs` until the model is ready;
     `model` stays None in a process that does not run it.
 
     `failure` says why it never will be; `draining` is set once the service is asked to end.
     `threads` is for whole requests, `accepting` for the checks before a durable one is accepted,
     `writing_volumes` for kept volumes that are read whole, `looking` for whoever asks whether the
-    service is ready, which waits for nothing else.
+    service is ready and `admitting` for the look at a caller's key, which wait for nothing else.
     """
 
     settings: Settings
@@ -48,6 +53,7 @@ class Resources:
     accepting: anyio.CapacityLimiter
     writing_volumes: anyio.CapacityLimiter
     looking: anyio.CapacityLimiter
+    admitting: anyio.CapacityLimiter
     arriving: Arriving
     checking: Arriving
     watching: Arriving
@@ -55,6 +61,7 @@ class Resources:
     pacs: Pacs
     loop: asyncio.AbstractEventLoop
     draining: asyncio.Event
+    gate: Gate | None = None
     described: Loaded | None = None
     model: Batcher | None = None
     jobs: Jobs | None = None
@@ -69,6 +76,7 @@ class Resources:
         settings.spool_folder.mkdir(mode=0o700, exist_ok=True)
         # One thread for each request that may have a place, since waiting for a turn holds one.
         threads = settings.max_running + settings.max_waiting + SMALL_PLACES
+        metrics = Metrics()
         return cls(
             settings=settings,
             store=Store.open(
@@ -76,13 +84,17 @@ class Resources:
                 settings.store_folder,
                 settings.spool_folder,
                 settings.min_free_bytes,
+                _bucket_keys(settings),
             ),
-            metrics=Metrics(),
-            admission=Admission(settings.max_running, settings.max_waiting),
+            metrics=metrics,
+            admission=Admission(
+                settings.max_running, settings.max_waiting, metrics.waited_for_turn
+            ),
             threads=anyio.CapacityLimiter(threads),
             accepting=anyio.CapacityLimiter(ACCEPTED_AT_ONCE),
             writing_volumes=anyio.CapacityLimiter(VOLUMES_AT_ONCE),
             looking=anyio.CapacityLimiter(1),
+            admitting=anyio.CapacityLimiter(ADMITTED_AT_ONCE),
             arriving=Arriving("uploads"),
             checking=Arriving("requests to be checked"),
             watching=Arriving("streams of events"),
@@ -102,6 +114,12 @@ class Resources:
         if self.failure is not None:
             raise ModelNotReady(f"{self.failure.title} ({self.failure.code}) {self.failure}")
         raise ModelNotReady("The model is being loaded.")
+
+    def ready_gate(self) -> Gate:
+        """Who may ask what. Raises `ModelNotReady` until the database has answered."""
+        if self.gate is None:
+            raise ModelNotReady("The database is being opened.")
+        return self.gate
 
     def ready_jobs(self) -> Jobs:
         """The durable segmentations. Raises `ModelNotReady`."""
@@ -134,6 +152,12 @@ class Resources:
         """Raise `ShuttingDown` once the service is asked to end: it takes nothing new."""
         if self.draining.is_set():
             raise ShuttingDown("Expected a service that goes on, found it ending.")
+
+
+def _bucket_keys(settings: Settings) -> BucketKeys | None:
+    if settings.store_access_key is None or settings.store_secret_key is None:
+        return None
+    return BucketKeys(settings.store_access_key, settings.store_secret_key)
 
 
 def resources(request: Request) -> Resources:

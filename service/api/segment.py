@@ -10,10 +10,11 @@ import structlog
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from service import tracing
+from service.api.access import Visible, take_rate
 from service.api.leaving import stopped_when_left
 from service.api.openapi import SEGMENT, problems
 from service.api.parameters import AnswerType, SegmentParameters, answer_type
-from service.api.rates import caller
 from service.api.resources import Resources, resources
 from service.api.segment_elsewhere import Elsewhere, forget, job_elsewhere
 from service.api.uploads import Upload, receive
@@ -34,6 +35,7 @@ from service.errors import (
     UnknownNode,
 )
 from service.inference.segment import Segmenter
+from service.jobs.jobs import Jobs
 from service.pipeline import Result, Run, dicom_seg, outputs, result_document, rounded
 from service.stopping import StopSignal
 
@@ -72,16 +74,17 @@ _COMPRESSED = (".png", ".gz")
     },
     openapi_extra=SEGMENT,
 )
-async def segment(request: Request, service: Annotated[Resources, Depends(resources)]) -> Response:
+async def segment(
+    request: Request, service: Annotated[Resources, Depends(resources)], jobs: Visible
+) -> Response:
     """Images in, the whole answer in the response, nothing kept.
 
     Takes every format that the service knows, told apart by content. Research use only: not a
     medical device, not for diagnosis.
     """
     service.check_accepting()
-    jobs = service.ready_jobs()
     wanted = answer_type(",".join(request.headers.getlist("accept")))
-    service.rates.take(caller(request))
+    take_rate(request, service)
     if service.model is None:
         await anyio.to_thread.run_sync(jobs.check_room)
     service.admission.check()
@@ -89,7 +92,7 @@ async def segment(request: Request, service: Annotated[Resources, Depends(resour
         parameters = SegmentParameters.of(request, upload.fields)
         model = service.model
         if model is None:
-            return await _answer_elsewhere(request, upload, parameters, wanted, service)
+            return await _answer_elsewhere(request, upload, parameters, wanted, service, jobs)
         stop = StopSignal(service.settings.deadline_s)
         with service.admission.place():
             async with stopped_when_left(request, stop):
@@ -105,9 +108,9 @@ async def _answer_elsewhere(
     parameters: SegmentParameters,
     wanted: AnswerType,
     service: Resources,
+    jobs: Jobs,
 ) -> Response:
-    jobs = service.ready_jobs()
-    job_id = await job_elsewhere(request, upload, parameters.options(), service)
+    job_id = await job_elsewhere(request, upload, parameters.options(), service, jobs)
 
     def answer() -> Response:
         found = Elsewhere(jobs, jobs.get(job_id))
@@ -146,7 +149,8 @@ def _answer(
             raise OutOfMemory("Expected memory for the volume, found too little.") from error
         service.metrics.observe_stages(result.timings_s)
         _log.info("segmented", stages=rounded(result.timings_s))
-        return _encoded(result, wanted, with_mask=parameters.include == "mask")
+        with tracing.span("encode"):
+            return _encoded(result, wanted, with_mask=parameters.include == "mask")
 
 
 def _encoded(result: Result, wanted: AnswerType, with_mask: bool) -> Response:

@@ -71,13 +71,13 @@ class Elsewhere:
 
 
 async def job_elsewhere(
-    request: Request, upload: Upload, options: Options, service: Resources
+    request: Request, upload: Upload, options: Options, service: Resources, jobs: Jobs
 ) -> str:
     """Have a job done by another process; its id once it has ended well.
 
     Raises what the job failed with, `DeadlineExceeded`, and `Cancelled` for a client that has left.
     """
-    jobs, allowed_s = service.ready_jobs(), service.settings.deadline_s
+    allowed_s = service.settings.deadline_s
     urgency = Urgency(deadline_s=allowed_s)
     with service.checking.one(MAX_CHECKING):
         job_id = await anyio.to_thread.run_sync(

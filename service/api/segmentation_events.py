@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from service.api.access import Visible
 from service.api.openapi import problems, shown
 from service.api.resources import Resources, resources
 from service.api.segmentation_documents import PATH, EventDocument
@@ -44,14 +45,15 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     response_model=None,
     responses={**_STREAM, **problems(NotFound, Busy, ModelNotReady, ShuttingDown, Unavailable)},
 )
-async def watch(id: str, service: Annotated[Resources, Depends(resources)]) -> StreamingResponse:
+async def watch(
+    id: str, service: Annotated[Resources, Depends(resources)], jobs: Visible
+) -> StreamingResponse:
     """Server-sent events: `progress` with every change of status, stage and slices, then `end`.
 
     A stream that breaks off before `end` is opened again by browsers, and goes on where the
     segmentation is by then; so it does when the service ends.
     """
     service.check_accepting()
-    jobs = service.ready_jobs()
     await anyio.to_thread.run_sync(jobs.get, id)  # an answer of its own where there is none
     return _Stream(id, service)
 

@@ -7,6 +7,7 @@ import anyio
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
+from service.api.access import Visible
 from service.api.openapi import BINARY, problems, shown
 from service.api.resources import Resources, resources
 from service.api.segmentation_documents import PATH, ContoursDocument
@@ -22,6 +23,7 @@ from service.errors import (
     StorageFull,
     Unavailable,
 )
+from service.jobs.jobs import Jobs
 from service.jobs.kept import Kept
 
 NIFTI, DICOM, PNG = "application/gzip", "application/dicom", "image/png"
@@ -67,8 +69,8 @@ def _part(
     summary="The labels as NIfTI, on the source's grid",
     **_part(NIFTI),
 )
-def mask_nifti(id: str, service: Service) -> Response:
-    return _file(service.ready_jobs().part(id, "mask.nii.gz"), NIFTI)
+def mask_nifti(id: str, jobs: Visible) -> Response:
+    return _file(jobs.part(id, "mask.nii.gz"), NIFTI)
 
 
 @router.get(
@@ -77,11 +79,13 @@ def mask_nifti(id: str, service: Service) -> Response:
     summary="The labels as DICOM SEG, where the source was DICOM",
     **_part(DICOM, NoDicomSource, InvalidParameter),
 )
-async def mask_dicom(id: str, service: Service, encoding: Encoding = "binary") -> Response:
+async def mask_dicom(
+    id: str, jobs: Visible, service: Service, encoding: Encoding = "binary"
+) -> Response:
     """`encoding=labelmap` gives a Label Map Segmentation, which not every viewer can read."""
     if encoding == "labelmap":
-        return await _made(id, service, Kept.labelmap_dcm, DICOM)
-    return await anyio.to_thread.run_sync(lambda: _object(id, service, "seg"))
+        return await _made(id, jobs, service, Kept.labelmap_dcm, DICOM)
+    return await anyio.to_thread.run_sync(lambda: _object(id, jobs, "seg"))
 
 
 @router.get(
@@ -90,9 +94,9 @@ async def mask_dicom(id: str, service: Service, encoding: Encoding = "binary") -
     summary="The findings as DICOM SR (TID 1500), where the source was DICOM",
     **_part(DICOM, NoDicomSource),
 )
-def report_dicom(id: str, service: Service) -> Response:
+def report_dicom(id: str, jobs: Visible) -> Response:
     """Refers to the SEG of `mask.dcm`, which belongs beside it."""
-    return _object(id, service, "sr")
+    return _object(id, jobs, "sr")
 
 
 @router.get(
@@ -101,8 +105,8 @@ def report_dicom(id: str, service: Service) -> Response:
     summary="The outlines as DICOM RT Structure Set, where the source was DICOM",
     **_part(DICOM, NoDicomSource),
 )
-def rtstruct(id: str, service: Service) -> Response:
-    return _object(id, service, "rtstruct")
+def rtstruct(id: str, jobs: Visible) -> Response:
+    return _object(id, jobs, "rtstruct")
 
 
 @router.get(
@@ -111,9 +115,9 @@ def rtstruct(id: str, service: Service) -> Response:
     summary="Pictures of the slices with liver as DICOM Secondary Capture, in a zip",
     **_part(ZIP, NoDicomSource),
 )
-async def overlays(id: str, service: Service) -> Response:
+async def overlays(id: str, jobs: Visible, service: Service) -> Response:
     """For viewers that read nothing else: outlines are burned in."""
-    return await _made(id, service, Kept.overlays_zip, ZIP)
+    return await _made(id, jobs, service, Kept.overlays_zip, ZIP)
 
 
 @router.get(
@@ -122,8 +126,8 @@ async def overlays(id: str, service: Service) -> Response:
     summary="The findings as FHIR R4 DiagnosticReport",
     **_part(FHIR, content=_REPORT),
 )
-def report_fhir(id: str, service: Service) -> Response:
-    return _file(service.ready_jobs().part(id, "report.fhir.json"), FHIR)
+def report_fhir(id: str, jobs: Visible) -> Response:
+    return _file(jobs.part(id, "report.fhir.json"), FHIR)
 
 
 @router.get(
@@ -132,8 +136,8 @@ def report_fhir(id: str, service: Service) -> Response:
     summary="The source as NIfTI, on the mask's grid",
     **_part(NIFTI),
 )
-async def image_nifti(id: str, service: Service) -> Response:
-    return await _made(id, service, Kept.image_nii_gz, NIFTI)
+async def image_nifti(id: str, jobs: Visible, service: Service) -> Response:
+    return await _made(id, jobs, service, Kept.image_nii_gz, NIFTI)
 
 
 @router.get(
@@ -142,8 +146,8 @@ async def image_nifti(id: str, service: Service) -> Response:
     summary="One slice's labels",
     **_part(PNG, InvalidParameter),
 )
-def mask_png(id: str, slice: int, service: Service) -> Response:
-    return _file(service.ready_jobs().kept(id).mask_png(slice), PNG)
+def mask_png(id: str, slice: int, jobs: Visible) -> Response:
+    return _file(jobs.kept(id).mask_png(slice), PNG)
 
 
 @router.get(
@@ -152,8 +156,8 @@ def mask_png(id: str, slice: int, service: Service) -> Response:
     summary="One slice with its outlines, as a radiologist sees it",
     **_part(PNG, InvalidParameter),
 )
-def overlay_png(id: str, slice: int, service: Service) -> Response:
-    return _file(service.ready_jobs().kept(id).overlay_png(slice), PNG)
+def overlay_png(id: str, slice: int, jobs: Visible) -> Response:
+    return _file(jobs.kept(id).overlay_png(slice), PNG)
 
 
 @router.get(
@@ -162,8 +166,8 @@ def overlay_png(id: str, slice: int, service: Service) -> Response:
     summary="A montage of slices through the liver",
     **_part(PNG),
 )
-def preview(id: str, service: Service) -> Response:
-    return _file(service.ready_jobs().part(id, "preview.png"), PNG)
+def preview(id: str, jobs: Visible) -> Response:
+    return _file(jobs.part(id, "preview.png"), PNG)
 
 
 @router.get(
@@ -176,23 +180,22 @@ def preview(id: str, service: Service) -> Response:
         **problems(NotFound, NoResult, ModelNotReady, StorageFull),
     },
 )
-def contours(id: str, service: Service) -> Response:
-    return _file(service.ready_jobs().part(id, "contours.json"), "application/json")
+def contours(id: str, jobs: Visible) -> Response:
+    return _file(jobs.part(id, "contours.json"), "application/json")
 
 
 async def _made(
-    id: str, service: Resources, make: Callable[[Kept], bytes], media_type: str
+    id: str, jobs: Jobs, service: Resources, make: Callable[[Kept], bytes], media_type: str
 ) -> Response:
     """What takes a whole volume in memory, few at a time."""
-    jobs = service.ready_jobs()
     content = await anyio.to_thread.run_sync(
         lambda: make(jobs.kept(id)), limiter=service.writing_volumes
     )
     return _file(content, media_type)
 
 
-def _object(id: str, service: Resources, name: ObjectName) -> Response:
-    content = service.ready_jobs().part(id, FILES[name])
+def _object(id: str, jobs: Jobs, name: ObjectName) -> Response:
+    content = jobs.part(id, FILES[name])
     if content is None:
         raise NoDicomSource("Expected a DICOM source for a DICOM result, found another format.")
     return _file(content, DICOM)

@@ -8,11 +8,11 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, Response
 
+from service.api.access import Visible, take_rate
 from service.api.openapi import header, problems, shown, upload
 from service.api.parameters import DurableParameters
 from service.api.prefer import idempotency_key, wait_s
 from service.api.problems import respond
-from service.api.rates import caller
 from service.api.resources import MAX_CHECKING, Resources, resources
 from service.api.segmentation_documents import PATH, SegmentationDocument, SegmentationList
 from service.api.uploads import receive
@@ -88,17 +88,16 @@ CREATED: dict[int | str, dict[str, Any]] = {
     },
     openapi_extra=upload(DurableParameters, *DURABLE_HEADERS),
 )
-async def create(request: Request, service: Service) -> Response:
+async def create(request: Request, service: Service, jobs: Visible) -> Response:
     """Accepts what `/v1/segment` accepts, and keeps the result until it is deleted.
 
     What was accepted is finished, whatever happens to the service meanwhile. Files that fail the
     checks of container, limits, headers and geometry make no segmentation.
     """
     service.check_accepting()
-    jobs = service.ready_jobs()
     waiting_s = wait_s(request.headers.getlist("prefer"), service.settings.wait_s)
     repeat_key = idempotency_key(request.headers.getlist("idempotency-key"))
-    service.rates.take(caller(request))
+    take_rate(request, service)
     await anyio.to_thread.run_sync(jobs.check_room, repeat_key)
     service.checking.check(MAX_CHECKING)
     async with receive(request, service.settings, service.arriving) as received:
@@ -143,7 +142,7 @@ def _created(job_id: str, jobs: Jobs, request: Request) -> Response:
     responses=problems(InvalidParameter, ModelNotReady, StorageFull, Unavailable),
 )
 def list_all(
-    service: Service,
+    jobs: Visible,
     status: Annotated[
         list[Status] | None,
         Query(description="Only those of this status, or of one of several.", examples=["running"]),
@@ -153,7 +152,6 @@ def list_all(
         int, Query(ge=0, le=2**31 - 1, description="How many newer ones to skip.", examples=[0])
     ] = 0,
 ) -> SegmentationList:
-    jobs = service.ready_jobs()
     found, has_more = jobs.list(limit, offset, status or ())
     items = []
     for job in found:
@@ -170,8 +168,7 @@ def list_all(
     summary="A segmentation as it stands",
     responses=problems(NotFound, ModelNotReady, StorageFull, Unavailable),
 )
-def get(id: str, service: Service) -> SegmentationDocument:
-    jobs = service.ready_jobs()
+def get(id: str, jobs: Visible) -> SegmentationDocument:
     return SegmentationDocument.of(jobs.get(id), jobs)
 
 
@@ -184,9 +181,8 @@ def get(id: str, service: Service) -> SegmentationDocument:
         **problems(NotFound, Busy, ModelNotReady, StorageFull, Unavailable),
     },
 )
-def cancel(id: str, service: Service) -> SegmentationDocument:
+def cancel(id: str, jobs: Visible) -> SegmentationDocument:
     """A finished segmentation stays as it is."""
-    jobs = service.ready_jobs()
     return SegmentationDocument.of(jobs.cancel(id), jobs)
 
 
@@ -200,5 +196,5 @@ def cancel(id: str, service: Service) -> SegmentationDocument:
         **problems(NotFound, Busy, ModelNotReady, StorageFull, Unavailable),
     },
 )
-def delete(id: str, service: Service) -> None:
-    service.ready_jobs().delete(id)
+def delete(id: str, jobs: Visible) -> None:
+    jobs.delete(id)

@@ -6,10 +6,10 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from service.api.access import Visible, take_rate
 from service.api.openapi import json_body, problems
 from service.api.parameters import SeriesParameters
 from service.api.prefer import idempotency_key, wait_s
-from service.api.rates import caller
 from service.api.resources import Resources, resources
 from service.api.segmentation_documents import PATH
 from service.api.segmentations import CREATED, DURABLE_HEADERS, created
@@ -55,7 +55,9 @@ router = APIRouter(prefix=PATH, tags=["segmentations"])
     },
     openapi_extra={"parameters": list(DURABLE_HEADERS), **json_body(SeriesParameters)},
 )
-async def create(request: Request, service: Annotated[Resources, Depends(resources)]) -> Response:
+async def create(
+    request: Request, service: Annotated[Resources, Depends(resources)], jobs: Visible
+) -> Response:
     """Fetches the series from the origin by QIDO-RS and WADO-RS, and sends the objects back.
 
     Origins and destinations are named in the service's settings; a request never carries an
@@ -66,10 +68,9 @@ async def create(request: Request, service: Annotated[Resources, Depends(resourc
     service.check_accepting()
     if request.query_params:
         raise InvalidParameter("Expected the parameters in the body, found some in the query.")
-    jobs = service.ready_jobs()
     waiting_s = wait_s(request.headers.getlist("prefer"), service.settings.wait_s)
     repeat_key = idempotency_key(request.headers.getlist("idempotency-key"))
-    service.rates.take(caller(request))
+    take_rate(request, service)
     await anyio.to_thread.run_sync(jobs.check_room, repeat_key)
     asked = SeriesParameters.of_json(
         await receive_json(request, service.settings, service.arriving)

@@ -6,7 +6,7 @@ import numpy as np
 from highdicom import Volume
 from numpy.typing import NDArray
 
-from service.decode.headers import read_instance, text
+from service.decode.headers import Allowance, read_instance, text
 from service.decode.options import DecodeOptions
 from service.decode.pixels import hounsfield_units, size_px
 from service.decode.readable import Readable
@@ -24,8 +24,8 @@ def inspect(files: list[bytes], options: DecodeOptions) -> Readable:
     `choose` and `stack` raise, and `TooManyVoxels`, `UnreadableFile`, `ArchiveTooLarge`; reading
     raises what `hounsfield_units` raises. Only the slices that make the volume are decoded.
     """
-    limit = options.archive.max_decompressed_bytes
-    instances = [read_instance(data, index, limit) for index, data in enumerate(files)]
+    allowance = Allowance(options.archive.max_decompressed_bytes)
+    instances = [read_instance(data, index, allowance) for index, data in enumerate(files)]
     files.clear()
     slices, notices = choose(instances, options.series_instance_uid, options.modality)
     check_size(slices, options.max_voxels)

@@ -22,6 +22,11 @@ _MULTIVOLUME, _SPARSE = b"M", b"S"
 _MAX_EXTENSION_BYTES = 1 << 20
 """Of a long name or of extended attributes; a name of more is nobody's."""
 
+_LENGTH_DIGITS = 8
+
+_MAX_ATTRIBUTES = 1000
+"""Of one extension header; a dozen are usual."""
+
 _MAX_EXTENSIONS = 8
 """Extension headers in front of one entry; two or three are usual."""
 
@@ -112,16 +117,19 @@ def _extension(kind: bytes, content: bytes) -> dict[str, bytes]:
 
 def _pax(content: bytes) -> dict[str, bytes]:
     """Records of POSIX.1-2001, "length keyword=value" and a line feed; length counts itself."""
-    records = {}
-    while content:
-        digits = content.split(b" ", 1)[0][:8]
-        length = _decimal(digits)
-        keyword, equals, value = content[len(digits) + 1 : length - 1].partition(b"=")
-        if not equals or not len(digits) + 1 < length <= len(content):
+    records: dict[str, bytes] = {}
+    start = 0
+    for _ in range(_MAX_ATTRIBUTES + 1):
+        if start == len(content):
+            return records
+        digits = content[start : start + _LENGTH_DIGITS].split(b" ", 1)[0]
+        end = start + _decimal(digits)
+        keyword, equals, value = content[start + len(digits) + 1 : end - 1].partition(b"=")
+        if not equals or not start + len(digits) + 1 < end <= len(content):
             raise UnreadableFile("Expected whole tar attributes, found damaged ones.")
         records[keyword.decode("utf-8", "replace")] = value
-        content = content[length:]
-    return records
+        start = end
+    raise UnsafeArchive(f"Expected at most {_MAX_ATTRIBUTES} tar attributes, found more.")
 
 
 def _decimal(digits: bytes) -> int:

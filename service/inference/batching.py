@@ -14,6 +14,7 @@ reason it was stopped for, or by `ShuttingDown`.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from service import tracing
 from service.errors import ShuttingDown
 from service.inference.contract import ModelContract
 from service.inference.work import Labelled, Loaded, Work
@@ -31,6 +33,9 @@ T = TypeVar("T")
 
 EVEN_EVERY = 4
 """Of so many batches of one shape one is shared evenly, counted by who waits longest."""
+
+Observe = Callable[[int, int, float], None]
+"""Told of every batch that ran: its slices, the most that it could have had, its seconds."""
 
 CLOSE_S = 60
 """How long to wait for the batch that runs when the service ends."""
@@ -58,7 +63,8 @@ class Model(Loaded, Protocol):
 class _Request:
     """One request's work, how far it was handed out, and its end.
 
-    `met` counts the batches that took slices of its shape, its own or another's.
+    `met` counts the batches that took slices of its shape, its own or another's; `span` is what its
+    caller traces.
     """
 
     work: Work
@@ -68,6 +74,7 @@ class _Request:
     error: BaseException | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     counting: threading.Lock = field(default_factory=threading.Lock)
+    span: tracing.Span = field(default_factory=tracing.current)
 
     @property
     def left(self) -> int:
@@ -111,11 +118,11 @@ class Batcher:
         self,
         model: Model,
         batch_slices: int,
-        observe: Callable[[int], None] = lambda _: None,
+        observe: Observe = lambda *_: None,
     ) -> None:
-        """All lanes share `batch_slices`. `observe` is told the size of every batch that ran."""
+        """All lanes share `batch_slices`."""
         self._model = model
-        largest = max(1, batch_slices // model.lanes)
+        self._largest = largest = max(1, batch_slices // model.lanes)
         self._sizes = range(1, largest + 1) if model.fills_batches else _sizes(largest)
         self._observe = observe
         self._waiting: deque[_Request] = deque()
@@ -143,6 +150,12 @@ class Batcher:
     @property
     def device(self) -> str:
         return self._model.device
+
+    @property
+    def waiting_slices(self) -> int:
+        """Slices of requests that no batch has taken yet."""
+        with self._changed:
+            return sum(request.left for request in self._waiting)
 
     def label(self, work: Work) -> None:
         """Label all slices of a request; returns when the last is written.
@@ -238,7 +251,9 @@ class Batcher:
         if not read:
             return
         try:
+            started = time.perf_counter()
             answer = self._label([hu for _, hu in read])
+            self._tell(read, time.perf_counter() - started)
         except Exception as error:
             if len(read) == 1:
                 read[0][0].request.end(error)
@@ -255,9 +270,14 @@ class Batcher:
 
     def _label(self, read: Sequence[NDArray[np.int16]]) -> Labelled:
         hu = read[0] if len(read) == 1 else np.concatenate(read)
-        answer = self._model.run(np.ascontiguousarray(hu))
-        self._observe(len(hu))
-        return answer
+        return self._model.run(np.ascontiguousarray(hu))
+
+    def _tell(self, read: Sequence[tuple[_Part, NDArray[np.int16]]], seconds: float) -> None:
+        slices = sum(len(hu) for _, hu in read)
+        self._observe(slices, self._largest, seconds)
+        for part, hu in read:
+            about = {"lts.slices": len(hu), "lts.batch_slices": slices, "lts.seconds": seconds}
+            tracing.note(part.request.span, "batch", about)
 
 
 def _attempt(part: _Part, call: Callable[[], T]) -> T | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.errors import DeviceUnavailable, InvalidModel
+from service.inference import checksum
 from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelContract
 from service.inference.work import Labelled
 from service.phantom import abdomen_hu
@@ -24,6 +25,9 @@ CPU_PROVIDER = "CPUExecutionProvider"
 GPU_SUFFIX = ".gpu.onnx"
 """A float16 graph beside the model (`python -m export gpu`), taken where CUDA runs."""
 
+
+_FOLDER_OF_OTHER_FILES = "session.model_external_initializers_file_folder_path"
+"""Where weights beside the model would be read from: nowhere, its SHA-256 does not hold them."""
 
 MAX_LANES = 2
 """Batches at once on a CPU; more were not measured."""
@@ -91,7 +95,8 @@ class ModelSession:
 
         Raises `DeviceUnavailable` where the policy is `cuda` and CUDA did not load, and
         `InvalidModel` for a file that is missing, damaged, without a valid contract, of another
-        signature, or that labels the self-test's phantom otherwise than its contract says.
+        signature or checksum, or that labels the self-test's phantom otherwise than its contract
+        says.
         """
         providers = _providers(policy)
         data, providers = _read(path, providers)
@@ -222,15 +227,18 @@ def _read(path: Path, providers: list[str]) -> tuple[bytes, list[str]]:
     if providers[0] == CUDA_PROVIDER and gpu_path.exists():
         path = gpu_path
     try:
-        return path.read_bytes(), providers
+        data = path.read_bytes()
     except OSError as error:
         raise InvalidModel("Expected a model file at LTS_MODEL, found none to read.") from error
+    checksum.check(path, data)
+    return data, providers
 
 
 def _create(data: bytes, providers: list[str], threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    options.add_session_config_entry(_FOLDER_OF_OTHER_FILES, os.devnull)
     if not _sums_int8_exactly():
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:

@@ -66,7 +66,8 @@ class Endings:
             status = "cancelled"
         outcome = Outcome(status=status, finished_at=now(), timings_s=dict(timings_s), error=error)
         if write(row, outcome, reached, self._executor):
-            self._metrics.jobs.labels(status=status).inc()
+            seconds = outcome.finished_at.timestamp() - row.created_ms / 1000
+            self._metrics.job_ended(status, None if error is None else error.code, seconds)
             self._metrics.observe_stages(outcome.timings_s)
             _log.info(
                 "job ended",

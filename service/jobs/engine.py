@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatus
+from dbos._serialization import DefaultSerializer
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from service.database import SQLITE_ARGUMENTS
 from service.errors import StorageFull, Unavailable
-from service.jobs.registry import SQLITE_ARGUMENTS
 
 WORKFLOW = "segmentation"
 
@@ -28,6 +29,14 @@ _POLL_S = 1.0
 
 _RESUMABLE = ("PENDING", "ENQUEUED", "DELAYED", "CANCELLED")
 """The engine's words for a workflow that has not ended."""
+
+
+def _refuse(_: DefaultSerializer, __: str) -> Any:  # noqa: ANN401  # as it is declared
+    raise TypeError("Expected a row in JSON, found a pickle.")
+
+
+# A row names its own serializer: whoever can write to the database could have a pickle loaded here.
+DefaultSerializer.deserialize = _refuse  # type: ignore[assignment, method-assign]  # there is no setting
 
 
 class Engine:

@@ -93,7 +93,7 @@ class Housekeeping:
         for thread in self._threads:
             thread.join(2 * BEAT_S)
         with suppress(Unavailable, StorageFull):
-            for row in self._registry.bury(self._executor):
+            for row in self._registry.bury(self._executor).untidy:
                 self._tidy_after(row)
 
     def receiving(self, folder: str) -> "_Receiving":
@@ -108,7 +108,9 @@ class Housekeeping:
                     self._is_forgotten.set()
                 if self._is_shared:
                     self._tell()
+                self._metrics.database_up.set(1)
             except (Unavailable, StorageFull):
+                self._metrics.database_up.set(0)
                 self._heard_since = time.monotonic()
             except Exception as error:
                 _log.error("no heartbeat", place=place_of(error))
@@ -138,11 +140,14 @@ class Housekeeping:
         self._end_overdue()
         if moment >= self._counts_at:
             self._counts_at = moment + COUNT_S
-            self._metrics.unfinished_are(self._registry.counts())
+            self._metrics.unfinished_are(
+                self._registry.counts(), self._registry.oldest_waiting_ms()
+            )
 
     def _sweep_on(self) -> None:
         while not self._closed.wait(min(SWEEP_S, BEAT_S) if not self._orphans_at else SWEEP_S):
             try:
+                self._metrics.store_up.set(self._store.is_reachable())
                 self._delete_expired()
                 if time.monotonic() >= self._orphans_at:
                     self._delete_orphans()
@@ -170,7 +175,9 @@ class Housekeeping:
         self._told = dict(reached)
 
     def _take_over(self, dead: str) -> None:
-        for row in self._registry.bury(dead):
+        buried = self._registry.bury(dead)
+        self._metrics.recovered_jobs.inc(buried.waiting)
+        for row in buried.untidy:
             try:
                 self._tidy_after(row)
             except (Unavailable, StorageFull):  # the store is away: the next round tries again

@@ -7,6 +7,7 @@ its own: the registry of all jobs, the engine that runs steps, the worker that t
 between processes, the housekeeping by the clock.
 """
 
+import copy
 import hashlib
 import os
 import re
@@ -17,10 +18,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from service import tracing
+from service.access.caller import ANYONE, Caller
 from service.admission import SMALL_BYTES, SMALL_PLACES, SMALL_VOXELS, Admission
 from service.decode.readable import Readable
 from service.errors import (
@@ -127,6 +131,7 @@ class Jobs:
         Raises `Unavailable` where the database cannot be reached.
         """
         self._settings, self._store, self._model = settings, store, model
+        self._caller = ANYONE
         self._pacs = pacs
         self._fresh = Fresh(2 * SMALL_PLACES if segmenter else 0)
         self._executor = executor = _executor()
@@ -141,7 +146,7 @@ class Jobs:
             if segmenter is not None:
                 self._worker = Worker(
                     executor, settings, self._registry, store, self._bus, self._endings, segmenter,
-                    admission, pacs, self._fresh,
+                    admission, pacs, self._fresh, metrics,
                 )  # fmt: skip
             self._engine = Engine(settings.engine_url, executor, self._work if segmenter else None)
             opened.callback(self._engine.close)
@@ -177,6 +182,17 @@ class Jobs:
         """Jobs that this process works on."""
         return 0 if self._worker is None else len(self._worker.live)
 
+    @property
+    def is_claiming(self) -> bool:
+        """Whether this process takes jobs that wait."""
+        return self._worker is not None and self._worker.is_claiming
+
+    def seen_by(self, caller: Caller) -> Self:
+        """The same jobs as one caller sees them: its own, and no others'; to an admin all."""
+        view = copy.copy(self)
+        view._caller = caller
+        return view
+
     # Accepting
 
     def check_room(self, idempotency_key: str | None = None) -> None:
@@ -184,7 +200,8 @@ class Jobs:
 
         A repeat of an earlier request needs no room.
         """
-        if idempotency_key is not None and self._registry.get(_job_id(idempotency_key)):
+        owner = self._caller.owner
+        if idempotency_key is not None and self._registry.get(_job_id(idempotency_key, owner)):
             return
         self._registry.check_room(*self._bounds)
         self._store.check_space()
@@ -206,12 +223,14 @@ class Jobs:
         `UnknownNode`, `NoDicomSource` for other data whose objects are to be delivered,
         `IdempotencyConflict`, `Busy`, `Unavailable` and `StorageFull`; then there is no job.
         """
-        request = _Asked(options, delivery, urgency or Urgency()).request(idempotency_key, spool)
+        asked = _Asked(options, delivery, urgency or Urgency())
+        request = asked.request(idempotency_key, self._caller.owner, spool)
         if idempotency_key is not None and self._is_repeat(request):
             return request.id
         self._check_order(delivery)
         self._store.check_space(spool.total_bytes)
-        readable = check_files(spool.files(), options, self._model, self._settings)
+        with tracing.span("inspect"):
+            readable = check_files(spool.files(), options, self._model, self._settings)
         if delivery is not None and readable.format != "dicom":
             raise NoDicomSource(f"Expected DICOM to be delivered, found {readable.format}.")
         is_small = spool.total_bytes <= SMALL_BYTES and readable.voxels <= SMALL_VOXELS
@@ -229,7 +248,7 @@ class Jobs:
     ) -> str:
         """The same for a series that is fetched from a PACS. Raises `UnknownNode`, `Busy` ..."""
         asked = _Asked(options, delivery, urgency or Urgency(), origin)
-        request = asked.request(idempotency_key)
+        request = asked.request(idempotency_key, self._caller.owner)
         if idempotency_key is not None and self._is_repeat(request):
             return request.id
         self._pacs.origin(origin.node)
@@ -252,7 +271,8 @@ class Jobs:
 
         One that another job's turn comes before may be listed as running a moment early.
         """
-        rows = self._registry.newest(statuses or STATUSES, limit + 1, offset)
+        owner = None if self._caller.sees_all else self._caller.owner
+        rows = self._registry.newest(statuses or STATUSES, limit + 1, offset, owner)
         found = [self._job(row) for row in rows[:limit]]
         return [job for job in found if job is not None], len(rows) > limit
 
@@ -346,7 +366,7 @@ class Jobs:
     ) -> str:
         """Write a job down, unless one with its id came at the same moment."""
         size = 0 if spool is None else spool.total_bytes
-        row = _new_row(request, lane, size, is_transient, self._executor)
+        row = _new_row(request, lane, size, is_transient, self._executor, self._caller.owner)
         with self._housekeeping.receiving(row.folder):
             while not self._registry.add(row, *self._bounds):
                 if self._is_repeat(request):
@@ -425,7 +445,7 @@ class Jobs:
 
     def _accepted(self, job_id: str) -> JobRow:
         row = self._row(job_id)
-        if row is None or row.is_arriving:
+        if row is None or row.is_arriving or not self._caller.sees(row.owner):
             raise NotFound("Expected the id of a segmentation, found another.")
         return row
 
@@ -461,9 +481,11 @@ class _Asked:
     urgency: Urgency
     origin: SeriesAtOrigin | None = None
 
-    def request(self, idempotency_key: str | None, spool: Spool | None = None) -> JobRequest:
-        """Its record, under an id that follows from the Idempotency-Key where there is one."""
-        job_id = uuid.uuid4().hex if idempotency_key is None else _job_id(idempotency_key)
+    def request(
+        self, idempotency_key: str | None, owner: str | None, spool: Spool | None = None
+    ) -> JobRequest:
+        """Its record, under an id that follows from the owner's Idempotency-Key, if any."""
+        job_id = uuid.uuid4().hex if idempotency_key is None else _job_id(idempotency_key, owner)
         files = b"" if spool is None else spool.sha256.encode()
         return JobRequest(
             id=job_id,
@@ -474,18 +496,26 @@ class _Asked:
             urgency=self.urgency,
             origin=self.origin,
             delivery=self.delivery,
+            traceparent=tracing.traceparent(),
         )
 
 
 _ASKED = TypeAdapter(_Asked)
 
 
-def _job_id(idempotency_key: str) -> str:
-    return hashlib.sha256(b"idempotency " + idempotency_key.encode()).hexdigest()[:32]
+def _job_id(idempotency_key: str, owner: str | None) -> str:
+    """Two callers may choose the same key, and then mean different jobs."""
+    whose = b"" if owner is None else owner.encode() + b" "
+    return hashlib.sha256(b"idempotency " + whose + idempotency_key.encode()).hexdigest()[:32]
 
 
 def _new_row(
-    request: JobRequest, lane: Lane, size_bytes: int, is_transient: bool, executor: str
+    request: JobRequest,
+    lane: Lane,
+    size_bytes: int,
+    is_transient: bool,
+    executor: str,
+    owner: str | None,
 ) -> JobRow:
     created_ms = round(request.created_at.timestamp() * 1000)
     deadline_s = request.urgency.deadline_s
@@ -497,8 +527,9 @@ def _new_row(
         lane=lane,
         input_bytes=size_bytes,
         deadline_ms=None if deadline_s is None else created_ms + int(deadline_s * 1000),
-        request=request.model_dump_json(),
+        request=request.model_dump_json(exclude_none=True),  # readable by who knows fewer fields
         is_transient=is_transient,
+        owner=owner,
         status="receiving",
         executor=executor,
     )

@@ -5,12 +5,9 @@ row decides what may happen once: who works on it, which result counts, how it e
 holds its bytes, the engine which of its steps are done.
 """
 
-import sqlite3
-import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -18,7 +15,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    Engine,
     Float,
     Index,
     Integer,
@@ -27,34 +23,17 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    cast,
-    create_engine,
-    event,
     func,
-    literal,
     select,
-    text,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import IntegrityError
 
-from service.errors import Busy, StorageFull, Unavailable
+from service.database import Database
+from service.errors import Busy, Unavailable
 from service.jobs.records import JobRow, Lane, Outcome, Progress, now_ms
 
 SUSPECT_AFTER = 2
 """Attempts after which a job runs alone: it may be what ended its process, others beside it not."""
-
-_KEPT, _MORE = 4, 12
-"""Connections to PostgreSQL that are kept, and how many more there may be for a while."""
-
-_WAIT_S = 10
-"""For a connection from the pool, a row's lock, or the database's answer to a new connection."""
-
-_LOCK = 0x175
-"""Of PostgreSQL's advisory locks the one held while tables are made or a job is taken in."""
-
-_READ_ONLY = "25006"
-"""PostgreSQL's word for a write to a server that only follows another."""
 
 _META = MetaData()
 
@@ -70,6 +49,7 @@ _JOBS = Table(
     Column("deadline_ms", BigInteger),
     Column("request", Text, nullable=False),
     Column("is_transient", Boolean, nullable=False, default=False),
+    Column("owner", String(64)),
     Column("status", String(16), nullable=False),
     Column("executor", String(128)),
     Column("attempts", Integer, nullable=False, default=0),
@@ -106,6 +86,15 @@ _UNFINISHED = _JOBS.c.finished_ms.is_(None)
 _DELIVERING = _JOBS.c.stage == "deliver"
 
 
+class Buried(NamedTuple):
+    """Of a dead executor: how many jobs wait again, and those that it has left untidy, since it was
+    taking them in, or they had ended.
+    """
+
+    waiting: int
+    untidy: list[JobRow]
+
+
 class Registry:
     """The tables of the service `service_id`.
 
@@ -114,17 +103,16 @@ class Registry:
 
     def __init__(self, url: str) -> None:
         """Connect, and make the tables where they are missing."""
-        self._is_sqlite = url.startswith("sqlite")
-        self._engine = _sqlite_engine(url) if self._is_sqlite else _postgres_engine(url)
-        with self._writing(exclusive=True) as connection:
-            _META.create_all(connection)
+        self._database = Database(url)
+        with self._database.writing(exclusive=True) as connection:
+            self._database.make(connection, _META)
             if (known := connection.execute(select(_SERVICE.c.id)).scalar()) is None:
                 known = uuid.uuid4().hex
                 connection.execute(_SERVICE.insert().values(id=known))
         self.service_id: str = known
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.close()
 
     # Taking jobs in
 
@@ -134,7 +122,7 @@ class Registry:
         Raises `Busy` where that would be more than the bounds of unfinished jobs, of their input's
         bytes, or of results that wait for a PACS. One process at a time is let in.
         """
-        with self._writing(exclusive=True) as connection:
+        with self._database.writing(exclusive=True) as connection:
             if self._row(connection, row.id) is not None:
                 return False
             _check_room(_load(connection), row.input_bytes, max_jobs, max_bytes, max_delivering)
@@ -146,7 +134,7 @@ class Registry:
 
     def check_room(self, max_jobs: int, max_bytes: int, max_delivering: int) -> None:
         """Raise `Busy` where no further job would be taken, however small."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             _check_room(_load(connection), 0, max_jobs, max_bytes, max_delivering)
 
     def confirm(self, row: JobRow) -> None:
@@ -163,19 +151,23 @@ class Registry:
     def remove(self, job_id: str, folder: str) -> bool:
         """Forget a job, if it is still this one; says whether it was."""
         mine = (_JOBS.c.id == job_id) & (_JOBS.c.folder == folder)
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             return connection.execute(_JOBS.delete().where(mine)).rowcount > 0
 
     # Reading
 
     def get(self, job_id: str) -> JobRow | None:
         """One job, None where there is none."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return self._row(connection, job_id)
 
-    def newest(self, statuses: Sequence[str], limit: int, offset: int) -> list[JobRow]:
-        """Jobs of these statuses, the newest first, but for transient ones."""
+    def newest(
+        self, statuses: Sequence[str], limit: int, offset: int, owner: str | None = None
+    ) -> list[JobRow]:
+        """Jobs of these statuses, of one owner if any, the newest first; no transient ones."""
         wanted = select(_JOBS).where(_JOBS.c.status.in_(statuses) & ~_JOBS.c.is_transient)
+        if owner is not None:
+            wanted = wanted.where(_JOBS.c.owner == owner)
         by_age = wanted.order_by(_JOBS.c.created_ms.desc(), _JOBS.c.id.desc())
         return self._rows(by_age.limit(limit).offset(offset))
 
@@ -183,8 +175,14 @@ class Registry:
         """How many unfinished jobs there are, by status and lane."""
         groups = (_JOBS.c.status, _JOBS.c.lane)
         query = select(*groups, func.count()).where(_UNFINISHED).group_by(*groups)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
+    def oldest_waiting_ms(self) -> int | None:
+        """When the oldest job was accepted that nobody works on, None where there is none."""
+        query = select(func.min(_JOBS.c.created_ms)).where(_JOBS.c.status == "queued")
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar()
 
     def overdue(self, limit: int) -> list[JobRow]:
         """Jobs that wait although their deadline has passed."""
@@ -206,7 +204,7 @@ class Registry:
 
     def folders(self) -> set[str]:
         """The folders of all jobs."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return set(connection.execute(select(_JOBS.c.folder)).scalars())
 
     def ended_of_several_runs(self, since_ms: int) -> list[JobRow]:
@@ -225,7 +223,7 @@ class Registry:
         waits = _JOBS.c.status == "queued"
         suspect = _JOBS.c.attempts >= SUSPECT_AFTER
         by_turn = (_JOBS.c.priority, _JOBS.c.created_ms, _JOBS.c.id)
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             ids: list[str] = []
             query = select(_JOBS.c.id).order_by(*by_turn).with_for_update(skip_locked=True)
             if connection.execute(select(_JOBS.c.id).where(waits & suspect).limit(1)).first():
@@ -267,7 +265,7 @@ class Registry:
 
     def tell(self, executor: str, progress: Mapping[str, Progress]) -> None:
         """Note how far jobs are that this executor works on."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             for job_id, reached in progress.items():
                 mine = (_JOBS.c.id == job_id) & (_JOBS.c.executor == executor) & _UNFINISHED
                 connection.execute(_JOBS.update().where(mine).values(**reached._asdict()))
@@ -330,8 +328,8 @@ class Registry:
 
     def beat(self, executor: str) -> bool:
         """Say that this executor lives; false where it was new, or was taken for dead."""
-        alive = {"seen_ms": self._database_ms}
-        with self._writing() as connection:
+        alive = {"seen_ms": self._database.now_ms}
+        with self._database.writing() as connection:
             known = _EXECUTORS.update().where(_EXECUTORS.c.id == executor).values(alive)
             if connection.execute(known).rowcount:
                 return True
@@ -340,16 +338,16 @@ class Registry:
 
     def silent(self, seconds: float) -> list[str]:
         """Executors that have not been heard of for so long."""
-        before = self._database_ms - int(seconds * 1000)
+        before = self._database.now_ms - int(seconds * 1000)
         query = select(_EXECUTORS.c.id).where(_EXECUTORS.c.seen_ms < before)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return list(connection.execute(query).scalars())
 
     def unlisted(self) -> list[str]:
         """Executors that hold a job and are not among those that were heard of."""
         holders = select(_JOBS.c.executor).where(_JOBS.c.executor.is_not(None)).distinct()
         unlisted = holders.where(_JOBS.c.executor.not_in(select(_EXECUTORS.c.id)))
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [str(name) for name in connection.execute(unlisted).scalars()]
 
     def others(self, executor: str) -> list[str]:
@@ -357,39 +355,30 @@ class Registry:
         known = select(_EXECUTORS.c.id).union(
             select(_JOBS.c.executor).where(_JOBS.c.executor.is_not(None))
         )
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [name for name in connection.execute(known).scalars() if name != executor]
 
-    def bury(self, executor: str) -> list[JobRow]:
-        """Let the jobs wait again that a dead executor worked on; gives those it has left untidy:
-        what it was taking in, and what had ended.
-        """
+    def bury(self, executor: str) -> Buried:
+        """Let the jobs wait again that a dead executor worked on."""
         held = _JOBS.c.executor == executor
-        with self._writing() as connection:
-            connection.execute(
+        with self._database.writing() as connection:
+            waiting = connection.execute(
                 _JOBS.update().where(held & (_JOBS.c.status == "running")).values(
                     status="queued", executor=None, **_NOT_BEGUN
                 )
             )  # fmt: skip
             left = connection.execute(select(_JOBS).where(held))
-            return [_job(row) for row in left]
+            return Buried(waiting.rowcount, [_job(row) for row in left])
 
     def forget(self, executor: str) -> None:
         """Nothing is left of a dead executor."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(_EXECUTORS.delete().where(_EXECUTORS.c.id == executor))
 
     # Plumbing
 
-    @property
-    def _database_ms(self) -> ColumnElement[int]:
-        """The database's clock, which all executors share."""
-        if self._is_sqlite:
-            return literal(int(time.time() * 1000), BigInteger)
-        return cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)
-
     def _update(self, where: Sequence[ColumnElement[bool]], **values: Any) -> bool:  # noqa: ANN401
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             return connection.execute(_JOBS.update().where(*where).values(**values)).rowcount > 0
 
     @staticmethod
@@ -398,40 +387,8 @@ class Registry:
         return None if found is None else _job(found)
 
     def _rows(self, query: Any) -> list[JobRow]:  # noqa: ANN401  # of SQLAlchemy's many kinds
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [_job(row) for row in connection.execute(query)]
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with self._mapped(), self._engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
-
-    @contextmanager
-    def _writing(self, exclusive: bool = False) -> Iterator[Connection]:
-        """A transaction; `exclusive` lets one process in at a time."""
-        with self._mapped(), self._engine.begin() as connection:
-            if exclusive and not self._is_sqlite:  # SQLite has one writer anyway
-                connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            yield connection
-
-    @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        try:
-            yield
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            if self._is_sqlite and "locked" in str(error):
-                raise Unavailable("Expected the database to answer, found it locked.") from error
-            if self._is_sqlite:  # its word for a full disk
-                raise StorageFull("Expected room to note this, found none.") from error
-            raise Unavailable("Expected the database to answer, found it unreachable.") from error
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                found = "it ending"
-            elif getattr(error.orig, "sqlstate", None) == _READ_ONLY:  # while another takes over
-                found = "it read-only"
-            else:
-                raise
-            raise Unavailable(f"Expected the database to answer, found {found}.") from error
 
 
 def _load(connection: Connection) -> tuple[int, int, int]:
@@ -469,56 +426,3 @@ def _held(row: JobRow, executor: str) -> tuple[ColumnElement[bool], ...]:
 
 def _job(row: Row[Any]) -> JobRow:
     return JobRow.model_validate(dict(row._mapping))
-
-
-class _Connection(sqlite3.Connection):
-    """Commits wait for no disk: 0.01 ms each instead of 0.7 and more.
-
-    Like the store it is safe against a killed process; a power cut may undo its last commits.
-    """
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401  # as SQLite has them
-        super().__init__(*arguments, **named)
-        self.execute("PRAGMA journal_mode=WAL")
-        self.execute("PRAGMA synchronous=NORMAL")
-
-
-SQLITE_ARGUMENTS: dict[str, Any] = {"factory": _Connection, "timeout": 30}
-"""For every connection to an SQLite file of the service."""
-
-
-def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args=SQLITE_ARGUMENTS)
-
-    # A transaction that reads before it writes would fail where another one writes between.
-    @event.listens_for(engine, "connect")
-    def _no_own_begin(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _postgres_engine(url: str) -> Engine:
-    return create_engine(
-        url,
-        pool_size=_KEPT,
-        max_overflow=_MORE,
-        pool_timeout=_WAIT_S,
-        pool_pre_ping=True,
-        connect_args={
-            "connect_timeout": _WAIT_S,
-            # A process that is frozen or gone inside a transaction would hold its locks.
-            "options": f"-c lock_timeout={_WAIT_S}s -c statement_timeout={3 * _WAIT_S}s "
-            f"-c idle_in_transaction_session_timeout={_WAIT_S}s -c tcp_keepalives_idle=10 "
-            "-c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 1000 * _WAIT_S,
-        },
-    )

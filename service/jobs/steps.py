@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -29,12 +30,13 @@ from service.errors import (
 )
 from service.inference.work import Labelled
 from service.jobs.kept import keep, kept_instances, pack, unpack
-from service.jobs.live import DELIVER, LiveJob
+from service.jobs.live import DELIVER, FETCH, LiveJob
 from service.jobs.records import (
     FETCHED,
     INPUT,
     LABELS,
     Delivered,
+    DeliveryOrder,
     FetchedInput,
     JobError,
     JobRequest,
@@ -44,11 +46,12 @@ from service.jobs.records import (
 )
 from service.jobs.registry import Registry
 from service.logs import place_of
+from service.metrics import Metrics
 from service.notices import Notice
 from service.pacs.delivery import Receipt, deliver
 from service.pacs.dicomweb import fetch_series
 from service.pacs.nodes import Pacs
-from service.pipeline import Run
+from service.pipeline import Result, Run
 from service.settings import Settings
 from service.spool import Spool
 from service.stopping import StopSignal
@@ -106,11 +109,12 @@ class Task:
         pacs: Pacs,
         live: LiveJob,
         registry: Registry,
+        metrics: Metrics,
         readable: Readable | None,
     ) -> None:
         self._row, self._request, self._run = row, request, run
         self._store, self._settings, self._pacs = store, settings, pacs
-        self._live, self._registry = live, registry
+        self._live, self._registry, self._metrics = live, registry, metrics
         self._readable = readable
         self._scan: Scan | None = None
         self._labelled: Labelled | None = None
@@ -149,8 +153,7 @@ class Task:
         origin, run = self._request.origin, self._run
         if origin is None:
             return
-        self._live.enter("fetch")
-        persist(lambda: self._fetch(origin), run.stop)
+        run.stage(FETCH, lambda: persist(lambda: self._fetch(origin), run.stop))
 
     def _fetch(self, origin: SeriesAtOrigin) -> None:
         run = self._run
@@ -163,6 +166,7 @@ class Task:
                 spool,
                 self._settings,
                 run.stop,
+                partial(self._tried, node.name, FETCH),
             )
             self._put(INPUT, spool.chunks())
             dropped = came.foreign + came.repeated + came.unreadable
@@ -191,10 +195,11 @@ class Task:
         scan = self._scan or self._read(self._inspect())
         labelled = self._labelled or self._stored_labels() or self._run.label(scan)
         result = self._run.finish(scan, labelled)
-        self._live.enter("publish")
-        self._run.stop.check()
-        request = self._request
         self._scan = self._labelled = None  # what follows may wait for long
+        self._run.stage("publish", lambda: self._keep(result))
+
+    def _keep(self, result: Result) -> None:
+        request = self._request
         objects = () if request.delivery is None else request.delivery.objects
         run = uuid.uuid4().hex[:8]
         folder, made_at = key(self._row.folder, run), request.created_at
@@ -207,7 +212,9 @@ class Task:
         order = self._request.delivery
         if order is None:
             return
-        self._live.enter(DELIVER)
+        self._run.stage(DELIVER, lambda: self._deliver(order))
+
+    def _deliver(self, order: DeliveryOrder) -> None:
         found = self._registry.get(self._row.id)
         if found is None or found.result_folder is None:
             raise NotFound("Expected the job's result, found it deleted.")
@@ -219,9 +226,15 @@ class Task:
                 Receipt.of(instance, "failed", error.code, str(error)) for instance in instances
             )
         else:
-            receipts = deliver(node, instances, self._settings, self._run.stop)
+            tried = partial(self._tried, node.name, DELIVER)
+            receipts = deliver(node, instances, self._settings, self._run.stop, tried)
+            for receipt in receipts:
+                self._metrics.pacs_objects.labels(node.name, receipt.status).inc()
         delivered = Delivered(node=order.node, receipts=receipts).model_dump_json()
         persist(lambda: self._registry.set_delivered(self._row, delivered), self._run.stop)
+
+    def _tried(self, node: str, operation: str, outcome: str) -> None:
+        self._metrics.pacs_attempts.labels(node, operation, outcome).inc()
 
     def _inspect(self) -> Readable:
         return self._run.inspect(self._files(), self._settings)

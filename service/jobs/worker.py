@@ -13,6 +13,7 @@ from contextlib import suppress
 import structlog
 from pydantic import ValidationError
 
+from service import tracing
 from service.admission import SMALL_BYTES, SMALL_PLACES, Admission
 from service.errors import (
     Abandoned,
@@ -32,6 +33,7 @@ from service.jobs.records import JobError, JobRequest, JobRow, Lane, now_ms
 from service.jobs.registry import SUSPECT_AFTER, Registry
 from service.jobs.steps import AGAIN_S, Fresh, Interrupted, Task, persist, recorded
 from service.logs import place_of
+from service.metrics import Metrics
 from service.pacs.nodes import Pacs
 from service.pipeline import Run
 from service.settings import Settings
@@ -74,12 +76,13 @@ class Worker:
         admission: Admission,
         pacs: Pacs,
         fresh: Fresh,
+        metrics: Metrics,
     ) -> None:
         self._executor, self._settings = executor, settings
         self._registry, self._store, self._bus = registry, store, bus
         self._endings = endings
         self._model, self._admission = model, admission
-        self._pacs, self._fresh = pacs, fresh
+        self._pacs, self._fresh, self._metrics = pacs, fresh, metrics
         self.live = LiveJobs()
         self._claiming = threading.Lock()
         self._wake = threading.Event()
@@ -97,6 +100,11 @@ class Worker:
         """Take no further job; those that have not begun go back at once. Does not block."""
         self._draining.set()
         self._wake.set()
+
+    @property
+    def is_claiming(self) -> bool:
+        """Whether it takes jobs that wait."""
+        return not self._draining.is_set()
 
     def drain(self, grace_s: float) -> None:
         """End within so many seconds: what is not done after most of them goes back."""
@@ -218,7 +226,8 @@ class Worker:
         live.has_begun = True
         row = live.row
         try:
-            self._perform(row, live)
+            with tracing.job(row.id, row.attempts, _accepted_by(row)):
+                self._perform(row, live)
             with suppress(Unavailable, StorageFull):  # found again by the housekeeping
                 self._endings.tidy(row)
         except Interrupted:
@@ -257,7 +266,7 @@ class Worker:
             timings_s = run.timings_s
             task = Task(
                 row, request, run, self._store, self._settings, self._pacs, live, self._registry,
-                self._fresh.take(row.folder),
+                self._metrics, self._fresh.take(row.folder),
             )  # fmt: skip
             error = None if request.origin is None else task.step("fetch", task.fetch)
             error = error or self._segment(task, live)
@@ -271,6 +280,8 @@ class Worker:
         except ServiceError as reason:
             error = JobError.of(reason)
         ended = error
+        if ended is not None:
+            tracing.failed(tracing.current(), ended.code)
 
         def say_so() -> None:
             live.enter(DONE)  # first: whoever sees the end may send the next job
@@ -304,6 +315,13 @@ def _asked(row: JobRow) -> JobRequest:
         return row.asked
     except ValidationError as error:
         raise InternalError("It was accepted by another version of the service.") from error
+
+
+def _accepted_by(row: JobRow) -> str | None:
+    """The `traceparent` of the request that made a job, where that was traced."""
+    with suppress(ValidationError):
+        return row.asked.traceparent
+    return None
 
 
 def _stop_of(row: JobRow) -> StopSignal:

@@ -11,7 +11,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -31,6 +31,7 @@ from service.listen.received import Problem, Received, Series
 from service.listen.tar import Tar
 from service.logs import place_of
 from service.pacs.nodes import Caller
+from service.settings import Settings
 
 _AT_ONCE = 2
 """Series sent at the same time: one slow answer holds up none of the others."""
@@ -88,9 +89,18 @@ class _Answer:
 class Forwarder:
     """Sends series that are whole, in threads of its own."""
 
-    def __init__(self, received: Received, service_url: str, callers: Mapping[str, Caller]) -> None:
-        self._received = received
-        self._address = f"{service_url.rstrip('/')}/v1/segmentations"
+    def __init__(
+        self,
+        received: Received,
+        settings: Settings,
+        callers: Mapping[str, Caller],
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`tell` hears of each try: `accepted`, `refused`, or `not_taken` for now."""
+        self._received, self._tell = received, tell
+        self._address = f"{settings.service_url.rstrip('/')}/v1/segmentations"
+        key = settings.service_key
+        self._key = {} if key is None else {"X-API-Key": key.get_secret_value()}
         self._callers = callers
         self._stopped = threading.Event()
 
@@ -125,10 +135,12 @@ class Forwarder:
             self._received.remove(series)
             seconds = round(time.monotonic() - started, 3)
             _log.info("series accepted", job_id=answer.job_id, seconds=seconds, **facts)
+            self._tell("accepted")
         elif answer.code is not None and answer.is_refusal:
             problem = Problem(status=answer.status, code=answer.code, title=_title(answer.code))
             self._received.refuse(series, problem)
             _log.warning("series refused", **facts)
+            self._tell("refused")
         else:
             self._put_back(series, answer.code or "no_segmentation_named")
 
@@ -142,6 +154,7 @@ class Forwarder:
                 "Content-Type": "application/x-tar",
                 "Idempotency-Key": series.key,
                 "Prefer": "respond-async",
+                **self._key,
             },
             timeout=(_CONNECT_S, _ANSWER_S),
             proxies=_NO_PROXIES,
@@ -171,6 +184,7 @@ class Forwarder:
             series.trouble = trouble
             _log.warning("series not taken yet", code=trouble, caller=series.origin.caller)
         self._received.put_back(series)
+        self._tell("not_taken")
 
 
 def _code(response: requests.Response) -> str | None:

@@ -19,7 +19,7 @@ from pynetdicom.dsutils import encode_file_meta
 from pynetdicom.events import Event
 from typing_extensions import Buffer
 
-from service.decode.headers import text
+from service.decode.headers import CountedFile, text
 
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 OUT_OF_RESOURCES = 0xA700
@@ -85,7 +85,7 @@ def _identity(data: memoryview, syntax: UID) -> Dataset:
     if syntax == DeflatedExplicitVRLittleEndian:
         head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, _HEAD_BYTES)
     return read_dataset(
-        io.BytesIO(head),
+        CountedFile(head),
         syntax.is_implicit_VR,
         syntax.is_little_endian,
         stop_when=lambda tag, _, __: tag > _SERIES,

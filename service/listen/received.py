@@ -110,6 +110,9 @@ class _Growing:
 class Received:
     """The folder, of one process. Methods block, and any thread may call them."""
 
+    PLACES = (_OPEN, _WHOLE, _REFUSED)
+    """Where a series can be that is not gone."""
+
     def __init__(self, folder: Path, min_free_bytes: int) -> None:
         """Find again what an earlier process left; the quiet period of open series starts anew."""
         self._root = folder
@@ -135,6 +138,10 @@ class Received:
 
     def free_bytes(self) -> int:
         return shutil.disk_usage(self._root).free
+
+    def count(self, place: str) -> int:
+        """Series in one of the places."""
+        return sum(1 for _ in (self._root / place).iterdir())
 
     def add(self, instance: Instance) -> Kept:
         """Keep an instance; it is on the disk when this returns. Raises `StorageFull`."""

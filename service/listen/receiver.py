@@ -27,10 +27,11 @@ from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AssociationServer, AssociationSocket
 
-from service.errors import StorageFull
+from service.errors import InternalError, StorageFull
 from service.listen.connection import PDU_BYTES, BoundedReader
 from service.listen.contexts import SOP_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
 from service.listen.instance import OUT_OF_RESOURCES, NotTaken, read_instance
+from service.listen.metrics import ListenMetrics
 from service.listen.received import Kept, Received
 from service.logs import place_of
 from service.pacs.nodes import Caller
@@ -72,11 +73,15 @@ class Receiver:
     """Takes objects from the callers of the settings, in threads of its own."""
 
     def __init__(
-        self, settings: Settings, callers: Mapping[str, Caller], received: Received
+        self,
+        settings: Settings,
+        callers: Mapping[str, Caller],
+        received: Received,
+        metrics: ListenMetrics,
     ) -> None:
         """Bind the port. Raises `OSError`."""
         self._callers = callers
-        self._received = received
+        self._received, self._metrics = received, metrics
         self._max_bytes = settings.max_request_bytes
         self._max_associations = settings.listen_associations
         self._title = settings.listen_ae_title.strip()
@@ -159,6 +164,7 @@ class Receiver:
             objection = self._objection(title, called, address)
             if objection is None:
                 self._admitted.add(event.assoc)
+        self._metrics.associations.labels(objection[0] if objection else "accepted").inc()
         if objection is not None:
             code, reason = objection
             _log.warning("association rejected", code=code, caller=_plain(title))
@@ -208,19 +214,26 @@ class Receiver:
             try:
                 kept = self._received.add(read_instance(event, caller))
             except NotTaken as error:
+                self._count(error.code)
                 _log.warning("instance not taken", code=error.code, caller=caller)
                 return error.status
             except StorageFull as error:
+                self._count(error.code)
                 self._note_room(False, error.code)
                 return OUT_OF_RESOURCES
             except Exception as error:
+                self._count(InternalError.code)
                 _log.error("instance not kept", caller=caller, place=place_of(error))
                 return PROCESSING_FAILURE
+        self._count(kept.value)
         self._note_room(True, None)
         if kept is Kept.DIFFERS:
             _log.warning("instance not kept", code=kept.value, caller=caller)
             return ELEMENTS_DIFFER
         return SUCCESS
+
+    def _count(self, outcome: str) -> None:
+        self._metrics.instances.labels(outcome).inc()
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from service.errors import InternalError, OriginError, OriginUnreachable, Servic
 from service.pacs import dimse, stow
 from service.pacs.nodes import DicomwebNode, DimseNode
 from service.pacs.receipts import Instance, NotTaken, Receipt, Status
-from service.pacs.retry import TryAgain, retrying
+from service.pacs.retry import Tried, TryAgain, retrying
 from service.settings import Settings
 from service.stopping import StopSignal
 
@@ -23,6 +23,7 @@ def deliver(
     instances: Sequence[Instance],
     settings: Settings,
     stop: StopSignal,
+    tried: Tried = lambda _: None,
 ) -> tuple[Receipt, ...]:
     """Send all instances; a receipt for each, in their order.
 
@@ -35,7 +36,7 @@ def deliver(
     delivery = _Delivery(node, instances, settings, stop)
     code: str | None = InternalError.code
     try:
-        delivery.run()
+        delivery.run(tried)
         code = next((r.code for r in delivery.receipts() if not r.is_stored), None)
     except ServiceError as error:
         code = error.code
@@ -70,9 +71,9 @@ class _Delivery:
         """Of all that were sent so far."""
         return tuple(self._receipts[uid] for uid in self._order if uid in self._receipts)
 
-    def run(self) -> None:
+    def run(self, tried: Tried) -> None:
         try:
-            retrying(self._attempt, self._stop, self._settings)
+            retrying(self._attempt, self._stop, self._settings, tried)
         except OriginError:
             return  # the receipts say it
 

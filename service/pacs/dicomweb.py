@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from service.decode.headers import read_instance, text
+from service.decode.headers import Allowance, read_instance, text
 from service.errors import (
     ArchiveTooLarge,
     InvalidParameter,
@@ -31,7 +31,7 @@ from service.errors import (
 from service.pacs.connection import Answer, Client, Cut
 from service.pacs.multipart import Truncated, parts
 from service.pacs.nodes import DicomwebNode
-from service.pacs.retry import TryAgain, retrying
+from service.pacs.retry import Tried, TryAgain, retrying
 from service.settings import Settings
 from service.spool import Spool
 from service.stopping import StopSignal
@@ -75,6 +75,7 @@ def fetch_series(
     spool: Spool,
     settings: Settings,
     stop: StopSignal,
+    tried: Tried = lambda _: None,
 ) -> Fetched:
     """Put all instances of a series into the spool, in the order in which they come.
 
@@ -87,7 +88,7 @@ def fetch_series(
     fetch = _Fetch(node, study_uid, series_uid, spool, settings, stop)
     code = None
     try:
-        return retrying(fetch.attempt, stop, settings)
+        return retrying(fetch.attempt, stop, settings, tried)
     except ServiceError as error:
         code = error.code
         raise
@@ -118,6 +119,7 @@ class _Fetch:
         self._study_uid, self._series_uid = study_uid, series_uid
         self._path = f"/studies/{study_uid}/series/{series_uid}"
         self._spool = spool
+        self._allowance = Allowance(settings.max_decompressed_bytes)
         self._listing: _Listing | None = None
         self._received: set[str] = set()
         self._asked_for_all = False
@@ -205,7 +207,7 @@ class _Fetch:
     def _judge(self, data: bytes) -> str | None:
         """The instance's UID, None where it is not to be kept."""
         try:
-            header = read_instance(data, 0, self._settings.max_decompressed_bytes).header
+            header = read_instance(data, 0, self._allowance).header
         except (UnreadableFile, ArchiveTooLarge):
             self._count(unreadable=1)
             return None

@@ -5,11 +5,16 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from service.errors import OriginError
+from service.errors import OriginError, ServiceError
 from service.settings import Settings
 from service.stopping import StopSignal
 
 T = TypeVar("T")
+
+Tried = Callable[[str], None]
+"""Told how each attempt ended: `ok`, or the code of its failure."""
+
+OK = "ok"
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
 
@@ -32,7 +37,9 @@ class TryAgain(Exception):
         self.retry_after_s = min(retry_after_s, _LONGEST_RETRY_AFTER_S)
 
 
-def retrying(work: Callable[[], T], stop: StopSignal, settings: Settings) -> T:
+def retrying(
+    work: Callable[[], T], stop: StopSignal, settings: Settings, tried: Tried = lambda _: None
+) -> T:
     """What `work` returns, which is called again while it raises `TryAgain`.
 
     The pauses double, each shortened at random by up to half, so that many who wait for one server
@@ -45,9 +52,10 @@ def retrying(work: Callable[[], T], stop: StopSignal, settings: Settings) -> T:
     while True:
         stop.check()
         try:
-            return work()
+            done = work()
         except TryAgain as failure:
             stop.check()  # what was stopped looks like a failure
+            tried(failure.error.code)
             now = time.monotonic()
             give_up = now + settings.pacs_retry_s if give_up is None else give_up
             if now >= give_up:
@@ -56,3 +64,10 @@ def retrying(work: Callable[[], T], stop: StopSignal, settings: Settings) -> T:
             wait_s = max(pause_s * jitter, failure.retry_after_s)
             stop.pause(min(wait_s, give_up - now))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        except ServiceError as failure:
+            if stop.reason is None:
+                tried(failure.code)
+            raise
+        else:
+            tried(OK)
+            return done

@@ -1,6 +1,7 @@
 """Delivering by DICOMweb: STOW-RS (PS3.18 section 10.5), several instances in one request."""
 
 import json
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _ANSWER_BYTES = 2 * 1024**2
 
 _CHUNK_BYTES = 64 * 1024
 
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
 _TOO_LARGE = 413
 _PARTLY = 202
 
@@ -42,12 +45,17 @@ def send(
 
 
 def _send(client: Client, batch: Sequence[Loaded]) -> Iterator[Receipt]:
-    path = f"/studies/{batch[0].instance.study_instance_uid}"
+    path = _path(batch[0].instance.study_instance_uid)
     with client.ask(path, _JSON, body=_Multipart(batch)) as answer:
         said = _Said.of(answer)
     yield from said.receipts(batch)
     for half in said.again(batch):
         yield from _send(client, half)
+
+
+def _path(study_uid: str) -> str:
+    """Of the study; of all studies where its UID is none, and could name another place."""
+    return f"/studies/{study_uid}" if _UID.fullmatch(study_uid) else "/studies"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ const say = (title, advice, again = null) => ({ title, advice, again });
 const ADMINISTRATOR = "Tell whoever runs this service; the details below help them.";
 const SHORTLY = "Nothing is wrong with your study. Wait a moment, then try again.";
 
+const ASKED_FOR_KEY = say("The service asks for a key.", "Enter the API key that you were given, then try again.", "retry");
+const NOT_ALLOWED = say("You may not do this.", "Your key does not allow it. Ask whoever runs this service.");
+
 const MESSAGES = {
   // The study
   empty_input: say("There is nothing in what you sent.",
@@ -58,6 +61,12 @@ const MESSAGES = {
     "Choose the series with thicker slices, or only the abdomen."),
   out_of_memory: say("The study is too large for this server's memory.",
     "Choose the series with thicker slices, or only the abdomen. " + ADMINISTRATOR),
+  // The door
+  unauthorized: ASKED_FOR_KEY,
+  forbidden: NOT_ALLOWED,
+  foreign_host: say("The service does not know the address of this page.",
+    "Open it by the address that you were given. " + ADMINISTRATOR),
+  foreign_origin: say("A page of another site may not call the service.", ADMINISTRATOR),
   // The way there
   network: say("The service cannot be reached.",
     "Check the connection to the network, then try again.", "retry"),
@@ -105,10 +114,10 @@ const MESSAGES = {
 };
 
 const BY_STATUS = {
-  401: say("The service asks for a key.", "Enter the API key that you were given, then try again.", "retry"),
+  401: ASKED_FOR_KEY,
   502: say("The service cannot be reached.", SHORTLY, "retry"),
   504: say("The service cannot be reached.", SHORTLY, "retry"),
-  403: say("You may not do this.", "Your key does not allow it. Ask whoever runs this service."),
+  403: NOT_ALLOWED,
 };
 
 const WARNINGS = {

@@ -106,8 +106,9 @@ def test_client_that_leaves_while_it_waits(tmp_path: Path) -> None:
         form = stack + b"--x--\r\n"
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(
-                b"POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; "
-                b"boundary=x\r\nContent-Length: %d\r\n\r\n" % len(form) + form
+                b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\n"
+                b"Content-Type: multipart/form-data; boundary=x\r\n"
+                b"Content-Length: %d\r\n\r\n" % len(form) + form
             )
             assert entered.wait(WAIT_S)
         until_metric(port, "lts_admitted_requests", 0)

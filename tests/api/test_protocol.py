@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from service.api import protocol
 from service.api.protocol import HEAD_BYTES, BoundedProtocol
 
-HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
+HEALTH = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 LIVE = b'{"status":"live"}'
 
 
@@ -89,7 +89,7 @@ def test_a_head_that_is_too_long(pieces: tuple[bytes, ...]) -> None:
 
 def test_trailers_that_are_too_long() -> None:
     """What follows the last chunk of a body counts as well."""
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     refused(exchange(head, b"0\r\nX-A: ", b"a" * 50_000, b"a" * 50_000), 431, "headers_too_large")
 
 
@@ -101,7 +101,7 @@ def test_no_http() -> None:
 @pytest.mark.parametrize("chunk", [1, 1000, 100_000])
 def test_bodies_are_not_counted(chunk: int) -> None:
     """A body of any length in chunks of any size, and further requests on the connection."""
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = b"%x\r\n%s\r\n" % (chunk, b"b" * chunk) * max(3, 100_000 // chunk)
     last = HEALTH + b"Connection: close\r\n\r\n"
     answer = exchange(head, body, b"0\r\n\r\n", HEALTH + b"\r\n", last)
@@ -126,7 +126,9 @@ def with_refusals(talk: Callable[[socket.socket], object]) -> None:
 
     def client(port: int) -> None:
         with socket.create_connection(("127.0.0.1", port), 10) as connection:
-            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n")
+            connection.sendall(
+                b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000000\r\n\r\n"
+            )
             talk(connection)
 
     async def serve() -> None:

@@ -447,7 +447,7 @@ def test_job_of_a_newer_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             held.setattr(Worker, "_claim", lambda _: None)
             headers = PNG | {"Prefer": "respond-async"}
             job_id = client.post(URL, content=slice_png(), headers=headers).json()["id"]
-            with registry._writing() as connection:
+            with registry._database.writing() as connection:
                 assert connection.exec_driver_sql(unknown).rowcount == 1
         deadline = time.monotonic() + WAIT_S
         while (row := registry.get(job_id)).finished_ms is None:

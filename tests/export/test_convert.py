@@ -222,9 +222,13 @@ def test_calibration_takes_each_kind_of_slice_from_every_case() -> None:
 
 
 def test_a_file_is_written_as_a_whole(int8: ModelProto, tmp_path: Path) -> None:
+    """With its checksum beside it, which `sha256sum` finds right, also when it is replaced."""
     path = tmp_path / "models" / "tiny.onnx"
-    save_whole(int8, path)
-    assert [item.name for item in path.parent.iterdir()] == ["tiny.onnx"]
+    for model in (with_own_self_test(int8, 1, 64, 2), int8):
+        save_whole(model, path)
+        checked = ["sha256sum", "--check", "--strict", "tiny.onnx.sha256"]
+        subprocess.run(checked, cwd=path.parent, check=True, capture_output=True)
+    assert sorted(item.name for item in path.parent.iterdir()) == ["tiny.onnx", "tiny.onnx.sha256"]
     assert contract_of(onnx.load(path)) == contract_of(int8)
 
 

@@ -32,7 +32,9 @@ from training.evaluation.evaluate import evaluate
 from training.evaluation.results import Conditions, Evaluation, Subject
 
 FILES = {"card.md", "contract.json", "export.json"} | {
-    f"model.{precision}.onnx" for precision in ("float32", "float16", "int8")
+    f"model.{precision}.onnx{end}"
+    for precision in ("float32", "float16", "int8")
+    for end in ("", ".sha256")
 }
 
 

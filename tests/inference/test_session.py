@@ -1,5 +1,6 @@
 """The session opens what it should, on the device it should, and nothing else."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from fakes import make_contract
 from onnx import TensorProto, helper
 
 from service.errors import DeviceUnavailable, InvalidModel
+from service.inference.checksum import checksum_file
 from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, ModelContract
 from service.inference.session import CPU_PROVIDER, CUDA_PROVIDER, ModelSession, Threads
 from service.phantom import abdomen_hu
+from service.settings import Settings
 
 
 def write_model(
@@ -152,6 +155,33 @@ def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
             path.write_bytes(content)
         with pytest.raises(InvalidModel):
             ModelSession.open(path, "cpu")
+
+
+@pytest.mark.parametrize("line", ["{}  m.onnx\n", "{} *models/m.onnx", "{}"])
+def test_a_checksum_beside_the_model(tmp_path: Path, line: str) -> None:
+    """A file that it fits opens, as one does that has none."""
+    path = write_model(tmp_path / "m.onnx", passing_contract())
+    beside = tmp_path / "m.onnx.sha256"
+    beside.write_text(line.format(hashlib.sha256(path.read_bytes()).hexdigest()))
+    ModelSession.open(path, "cpu")
+    ModelSession.describe(path)
+
+
+@pytest.mark.parametrize("wrong", [b"", b"\xff" * 64, b"0" * 64, b"m.onnx"])
+def test_a_checksum_that_does_not_fit(tmp_path: Path, wrong: bytes) -> None:
+    """Neither who runs the model nor who only describes it takes it."""
+    path = write_model(tmp_path / "m.onnx", passing_contract())
+    (tmp_path / "m.onnx.sha256").write_bytes(wrong)
+    for opened in (lambda: ModelSession.open(path, "cpu"), lambda: ModelSession.describe(path)):
+        with pytest.raises(InvalidModel, match="SHA-256"):
+            opened()
+
+
+def test_the_repository_s_model_has_its_checksum() -> None:
+    """The one that the images check at start."""
+    path = Settings().model
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert checksum_file(path).read_text() == f"{digest}  {path.name}\n"
 
 
 def test_cuda_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

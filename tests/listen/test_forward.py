@@ -22,6 +22,7 @@ from service.listen.instance import Instance
 from service.listen.received import Received, Series
 from service.listen.tar import Tar
 from service.pacs.nodes import Caller
+from service.settings import Settings
 
 CALLERS = {"SCANNER": Caller(), "SENDER": Caller(destination="archive", objects=("seg", "sr"))}
 
@@ -49,8 +50,9 @@ def recorder(tmp_path: Path) -> Recorder:
 
 
 @contextmanager
-def forwarding(received: Received, address: str) -> Iterator[None]:
-    forwarder = Forwarder(received, address, CALLERS)
+def forwarding(received: Received, address: str, key: str | None = None) -> Iterator[None]:
+    settings = Settings(service_url=address, service_key=key)
+    forwarder = Forwarder(received, settings, CALLERS)
     forwarder.start()
     try:
         yield
@@ -100,6 +102,17 @@ def test_where_the_result_goes(
         assert wait(lambda: recorder.posted, 10)
     parameters = recorder.posted[0].parameters
     assert (parameters["destination"], parameters["objects"]) == ("archive", "seg,sr")
+
+
+@pytest.mark.parametrize("key", ["lts_0_1", None])
+def test_the_service_s_key(
+    received: Received, recorder: Recorder, slices: list[Dataset], key: str | None
+) -> None:
+    """The key of the settings is sent; without one, none."""
+    whole(received, slices)
+    with recorder.serving() as address, forwarding(received, address, key):
+        assert wait(lambda: recorder.posted, 10)
+    assert recorder.posted[0].headers.get("X-API-Key") == key
 
 
 def test_a_series_of_an_odd_uid(
@@ -261,7 +274,7 @@ def test_a_defect_ends_nothing(
 
 def test_stopped(received: Received, slices: list[Dataset]) -> None:
     """After its end nothing more is begun."""
-    forwarder = Forwarder(received, NOWHERE, CALLERS)
+    forwarder = Forwarder(received, Settings(service_url=NOWHERE), CALLERS)
     forwarder.start()
     forwarder.stop()
     series = whole(received, slices)

@@ -83,7 +83,7 @@ def test_nothing_is_posted_before_a_series_is_whole(tmp_path: Path, slices: list
         assert len(kept(tmp_path / "data")) == 20
         with listening(tmp_path / "data", address) as port:
             send(port, *slices[20:])
-            assert wait(lambda: recorder.posted, 10)
+            assert wait(lambda: recorder.posted and not kept(tmp_path / "data"), 10)
     assert [sorted(posted.uids) for posted in recorder.posted] == [uids(slices)]
 
 

@@ -1,6 +1,5 @@
-"""The checks of `make fault` and `make soak` fail when they should."""
+"""The checks of `make fault` fail when they should."""
 
-import random
 import socketserver
 import threading
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 from reliability.fault.clients import Raw, metric, raw_exchanges, try_raw
 from reliability.fault.rounds import _fill, compare, only_results
 from reliability.process import Wrong
-from reliability.soak import Footprint, _check_growth
 from reliability.studies import studies
 from service.jobs.records import now
 
@@ -67,17 +65,3 @@ def test_a_second_result_is_seen(tmp_path: Path) -> None:
     for job_id, results in (("a", 2), ("c", 0)):
         with pytest.raises(Wrong, match=f"{results} results instead of one"):
             compare(SimpleNamespace(), tmp_path, job_id, SimpleNamespace(name="zip"), now())
-
-
-@pytest.mark.parametrize("grown", ["resident_mb", "threads", "files"])
-def test_growth_is_seen(grown: str) -> None:
-    """A process that holds more and more fails; one that jitters does not."""
-    rng = random.Random(1)
-    steady = [Footprint(500 + rng.uniform(0, 20), 30, 30 + rng.randrange(3)) for _ in range(40)]
-    _check_growth(steady, {})
-    growing = [
-        Footprint(**{**vars(item), grown: getattr(item, grown) + 10 * number})
-        for number, item in enumerate(steady)
-    ]
-    with pytest.raises(Wrong, match=f"{grown} grew"):
-        _check_growth(growing, {})

@@ -53,6 +53,7 @@ from .series_parameters_objects_item import SeriesParametersObjectsItem
 from .series_parameters_priority import SeriesParametersPriority
 from .source_document import SourceDocument
 from .source_document_format import SourceDocumentFormat
+from .started import Started
 from .thresholds import Thresholds
 from .timings_s import TimingsS
 from .training_data import TrainingData
@@ -115,6 +116,7 @@ __all__ = (
     "SeriesParametersPriority",
     "SourceDocument",
     "SourceDocumentFormat",
+    "Started",
     "Thresholds",
     "TimingsS",
     "TrainingData",

@@ -6,8 +6,8 @@ import pytest
 from fakes import FakeSegmenter, by_threshold
 from http_helpers import PNG, problem, running, slice_png
 
-from service.api import rates
-from service.api.rates import Rates
+from service.access import rates
+from service.access.rates import Rates
 from service.errors import TooManyRequests
 
 URL = "/v1/segmentations"
