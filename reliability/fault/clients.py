@@ -48,7 +48,8 @@ def raw_exchanges(png: bytes) -> Iterator[Raw]:
 
     def post(headers: str, *body: bytes) -> tuple[bytes, ...]:
         start = (
-            "POST /v1/segment HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: image/png"
+            "POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            "Content-Type: image/png"
         )
         return (f"{start}\r\n{headers}\r\n\r\n".encode(), *body)
 
@@ -70,26 +71,28 @@ def raw_exchanges(png: bytes) -> Iterator[Raw]:
     drops = tuple(png[at : at + 1] for at in range(60))
     yield Raw("slow body", post(f"Content-Length: {size}", *drops), (408,), gap_s=0.05)
     yield Raw("slow form", (
-        b"POST /v1/segmentations HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n"
+        b"POST /v1/segmentations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n", b"Content", b"-D",
     ), (408,), gap_s=0.1)  # fmt: skip
     yield Raw("a form cut in a header", (
-        b"POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n"
+        b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposi",
     ), (400,))  # fmt: skip
-    health = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    health = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     yield Raw("TLS", (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20,), (400,))
     yield Raw("noise", (random.Random(1).randbytes(5000),), (400,))
-    yield Raw("HTTP/9.9", (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",), (400,))
+    yield Raw("HTTP/9.9", (b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",), (400,))
     yield Raw("NUL in a header", (health + b"X-A: a\0b\r\n\r\n",), (400,))
-    yield Raw("address of no kind", (b"GET http://[::1 HTTP/1.1\r\nHost: x\r\n\r\n",), (400,))
-    yield Raw("address not ASCII", (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",), (400,))
+    yield Raw(
+        "address of no kind", (b"GET http://[::1 HTTP/1.1\r\nHost: localhost\r\n\r\n",), (400,)
+    )
+    yield Raw("address not ASCII", (b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",), (400,))
     yield Raw("half a character", (
-        b"GET /v1/segmentations/%ed%a0%80 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /v1/segmentations/%ed%a0%80 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     ), (404,))  # fmt: skip
-    yield Raw("CONNECT", (b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",), (400,))
-    yield Raw("TRACE", (b"TRACE /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",),
-              (405,))  # fmt: skip
+    yield Raw("CONNECT", (b"CONNECT a:1 HTTP/1.1\r\nHost: localhost\r\n\r\n",), (400,))
+    trace = b"TRACE /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    yield Raw("TRACE", (trace,), (405,))
     yield Raw("long header", (health + b"X-A: ", *[b"a" * 65536] * 4), (431,), gap_s=0.01)
     yield Raw("many headers", (health, *[b"X-A: a\r\n" * 9000] * 4), (431,), gap_s=0.01)
     yield Raw("endless header", (health + b"X-A: ", b"a" * (64 << 20)), (431, 0))
@@ -133,7 +136,7 @@ def vanish(bench: Bench, server: Server) -> None:
     study = bench.studies[0]
     for path in ("/v1/segment", AT):
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {study.media_type}\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {study.media_type}\r\n"
             f"Content-Length: {len(study.body)}\r\n\r\n"
         ).encode()
         for share in (0.0, 0.5, 1.0):
