@@ -1,0 +1,70 @@
+"""The bill of materials: valid CycloneDX, complete, and the same for the same parts."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import distributions
+
+import pytest
+from conftest import ROOT
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from deploy.image import sbom
+
+STATUS = """\
+Package: bash
+Status: install ok installed
+Architecture: amd64
+Version: 5.2.15-2+b7
+Description: a shell
+ of many lines
+
+Package: gone
+Status: deinstall ok config-files
+Architecture: all
+Version: 1.0
+"""
+
+
+def check(text: str) -> None:
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "training"])
+def test_of_a_lock_file(name: str) -> None:
+    """Each package that is locked, with all its hashes, in a document that the schema takes."""
+    lock = ROOT / "requirements" / f"{name}.txt"
+    done = subprocess.run(
+        [sys.executable, "-I", ROOT / "deploy" / "image" / "sbom.py", lock],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    check(done.stdout)
+    parts = json.loads(done.stdout)["components"]
+    text = lock.read_text()
+    assert len(parts) == text.count("==")
+    assert sum(len(part["hashes"]) for part in parts) == text.count("--hash=")
+
+
+def test_of_an_image(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """Python's packages, Debian's that are installed, and models by their hash."""
+    (tmp_path / "status").write_text(STATUS)
+    (tmp_path / "a.onnx").write_bytes(b"model")
+    monkeypatch.setattr(sbom, "DEBIAN_STATUS", tmp_path / "status")
+    monkeypatch.setattr(sbom, "MODELS", tmp_path)
+    found = sbom.document(sbom.of_image())
+    check(json.dumps(found))
+    parts = {part["bom-ref"]: part for part in found["components"]}
+    assert "pkg:deb/debian/bash@5.2.15-2%2Bb7?arch=amd64" in parts
+    assert not any("gone" in reference for reference in parts)
+    assert parts["a.onnx"]["type"] == "machine-learning-model"
+    names = {part["name"] for part in found["components"]}
+    assert {"numpy", "fastapi"} <= names
+    assert len(names) >= len({found.metadata["Name"].lower() for found in distributions()})
+
+
+def test_same_parts_give_the_same_document() -> None:
+    one, other = sbom._python("A.b", "1"), sbom._python("c", "2")
+    assert sbom.document([one, other]) == sbom.document([other, one, one])
+    assert sbom.document([one])["serialNumber"] != sbom.document([other])["serialNumber"]
+    assert one["purl"] == "pkg:pypi/a-b@1"
