@@ -6,10 +6,11 @@ and how each says that it cannot go on.
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -41,6 +42,30 @@ _LOCK = 0x175
 
 _READ_ONLY = "25006"
 """PostgreSQL's word for a write to a server that only follows another."""
+
+
+START_S = 60
+"""How long a process waits at its start for a database, or a shared store, that does not answer."""
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+def once_reachable(open_it: Callable[[], T], is_over: Callable[[], bool] = lambda: False) -> T:
+    """What is opened, once database and store answer.
+
+    Raises `Unavailable` where they do not for long, or where it is over.
+    """
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            return open_it()
+        except Unavailable as error:
+            if time.monotonic() >= deadline or is_over():
+                raise
+            _log.warning("waiting for the database or the store", code=error.code)
+            time.sleep(1)
 
 
 class Database:
@@ -95,7 +120,9 @@ class Database:
                 raise StorageFull("Expected room to note this, found none.") from error
             raise Unavailable("Expected the database to answer, found it unreachable.") from error
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_NOTADB":
+                found = "a file that is none"
+            elif error.connection_invalidated:
                 found = "it ending"
             elif getattr(error.orig, "sqlstate", None) == _READ_ONLY:  # while another takes over
                 found = "it read-only"

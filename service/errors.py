@@ -7,6 +7,7 @@
     |   |-- UploadTimeout                                                          408
     |   |-- IdempotencyConflict, NoResult, Cancelled                               409
     |   |-- TooManyRequests        from this caller                                429
+    |   |   `-- TooManyKeys        that are not valid, from this address
     |   |-- RequestTooLarge, ArchiveTooLarge, TooManyFiles, TooManyVoxels          413
     |   |-- UnsupportedMediaType, UnknownFormat, UnsupportedTransferSyntax         415
     |   `-- UnreadableFile, NoCtSeries, WrongModality, InconsistentSeries,
@@ -115,6 +116,11 @@ class TooManyRequests(BadRequest):
     def __init__(self, detail: str, retry_after_s: float = 60) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class TooManyKeys(TooManyRequests):
+    code = "too_many_keys"
+    title = "Too many keys that are not valid came from this address."
 
 
 class RequestTooLarge(BadRequest):

@@ -1,23 +1,24 @@
 """Command line for API keys: `python -m service keys create | replace | list | revoke`."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
+from service import logs
 from service.access.caller import SCOPES, Scope
-from service.access.keys import Key
-from service.starting import make_folder, open_keys, read_settings, refuse
+from service.access.keys import Key, Keys
+from service.starting import open_keys, read_settings, refuse
 
 DAY_S = 86_400
 
 WIDE = 160
 """Of a list that goes to a file or another program, in which no cell is to be cut."""
 
-Days = Annotated[
-    float | None, typer.Option(min=0.0001, max=36_500, help="until it expires; default: never")
-]
+Days = Annotated[float | None, typer.Option(min=0.0001, max=36_500, help="until it expires")]
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="as `keys list` shows it")]
 
 app = typer.Typer(
@@ -46,25 +47,18 @@ def create(
     if not name.isprintable() or not 0 < len(name) <= 64:
         raise typer.BadParameter("expected 1 to 64 printable characters", param_hint="NAME")
     scopes = _scopes(scope or ["read", "write"])
-    settings = read_settings()
-    make_folder(settings)
-    keys = open_keys(settings)
-    text = keys.create(name, scopes, rate_per_minute, _seconds(days))
-    keys.close()
-    typer.echo(text)
+    with _keys() as keys:
+        typer.echo(keys.create(name, scopes, rate_per_minute, _seconds(days)))
 
 
 @app.command()
 def replace(key_id: KeyId, days: Days = None) -> None:
-    """Make and print another key for the same owner, with the same scopes and rate.
+    """Make and print another key for the same owner, with the same scopes, rate and lifetime.
 
     Both open what the owner has made; revoke the old one when the new one is in use.
     """
-    settings = read_settings()
-    make_folder(settings)
-    keys = open_keys(settings)
-    text = keys.replace(key_id, _seconds(days))
-    keys.close()
+    with _keys() as keys:
+        text = keys.replace(key_id, _seconds(days))
     if text is None:
         refuse("Expected the id of a key, found another.")
     typer.echo(text)
@@ -76,12 +70,11 @@ def list_all() -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    settings = read_settings()
-    make_folder(settings)
-    keys = open_keys(settings)
+    with _keys() as keys:
+        listed = keys.all()
     whole = Column("id", no_wrap=True, min_width=12)
     table = Table(whole, "name", "owner", "scopes", "rate", "made", "expires", "state")
-    for key in keys.all():
+    for key in listed:
         table.add_row(
             key.id,
             key.name,
@@ -92,7 +85,6 @@ def list_all() -> None:
             "never" if key.expires_at is None else _day(key.expires_at),
             _state(key),
         )
-    keys.close()
     width = None if sys.stdout.isatty() else WIDE
     Console(width=width, markup=False, highlight=False, emoji=False).print(table)
 
@@ -100,14 +92,19 @@ def list_all() -> None:
 @app.command()
 def revoke(key_id: KeyId) -> None:
     """Let a key open nothing any more, within five seconds; what it made is kept for admins."""
-    settings = read_settings()
-    make_folder(settings)
-    keys = open_keys(settings)
-    was_valid = keys.revoke(key_id)
-    keys.close()
+    with _keys() as keys:
+        was_valid = keys.revoke(key_id)
     if not was_valid:
         refuse("Expected the id of a key that is not revoked, found another.")
     typer.echo("revoked")
+
+
+@contextmanager
+def _keys() -> Iterator[Keys]:
+    settings = read_settings()
+    logs.configure()
+    with open_keys(settings) as keys:
+        yield keys
 
 
 def _seconds(days: float | None) -> float | None:

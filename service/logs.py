@@ -20,7 +20,7 @@ _HEARD = ("service", "uvicorn")
 FIELDS = frozenset({
     "timestamp", "level", "logger", "event",
     "request_id", "trace_id", "method", "route", "status", "code", "seconds", "bytes",
-    "caller", "key", "node", "sop_class", "instances", "status_code", "free_bytes",
+    "caller", "key", "address", "node", "sop_class", "instances", "status_code", "free_bytes",
     "job_id", "stage", "stages", "place", "model", "version", "provider",
 })  # fmt: skip
 """All that a line may hold; each is a number, a code, or a text of ours."""

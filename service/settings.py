@@ -1,5 +1,6 @@
 """Settings: one frozen object, read once from LTS_ environment variables at the entry point."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,6 +11,9 @@ DevicePolicy = Literal["auto", "cuda", "cpu"]
 
 Listed = Annotated[tuple[str, ...], NoDecode]
 """Texts with commas between them."""
+
+SAFE_ADDRESS = r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])"
+"""Where secrets may be asked for: over TLS, or on this machine."""
 
 MODELS_FOLDER = Path(__file__).parent.parent / "models"
 
@@ -53,11 +57,11 @@ class Settings(BaseSettings):
         10,
         ge=1,
         le=1_000_000,
-        description="Keys that are not valid an address may send a minute to a process; then 429.",
+        description="Guesses at a key that an address may send a minute to a process; then 429.",
     )
     oidc_issuer: str | None = Field(
         None,
-        pattern=r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])",
+        pattern=SAFE_ADDRESS,
         description="OpenID Connect provider whose bearer tokens are taken, too.",
     )
     oidc_audience: str | None = Field(
@@ -72,6 +76,12 @@ class Settings(BaseSettings):
         None, description="PEM file with the certificate and its chain, to serve HTTPS."
     )
     tls_key: Path | None = Field(None, description="PEM file with the certificate's private key.")
+    hsts_s: int = Field(
+        0,
+        ge=0,
+        description="Seconds for which browsers shall ask this host by HTTPS only, on all its "
+        "ports; 0: not said.",
+    )
     data_dir: Path = Field(
         Path("data"),
         description="Folder for uploads, jobs and results, of one process; mode 0700.",
@@ -238,6 +248,20 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(item.strip() for item in value.split(",") if item.strip())
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names_alone(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if any(":" in host or "/" in host for host in hosts):
+            raise ValueError("expected names without scheme and port")
+        return tuple(host.lower() for host in hosts)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins_alone(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"https?://[^/]+", origin) for origin in origins):
+            raise ValueError("expected origins such as https://viewer.example, without a path")
+        return tuple(origin.lower() for origin in origins)
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:

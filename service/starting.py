@@ -1,17 +1,18 @@
 """What a command makes sure of before it begins; what is wrong ends the process in words."""
 
 import fcntl
-import ipaddress
 import os
 import ssl
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from pydantic import ValidationError
 
-from service.errors import ServiceError, Unavailable
+from service.access.sites import is_loopback
+from service.errors import ServiceError
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 SECRETS = Path("/run/secrets")
 """Where container engines put secrets: a setting may be a file there, named in lower case."""
-
-DATABASE_S = 60
-"""How long the database may take until it answers."""
 
 
 def read_settings() -> Settings:
@@ -82,16 +80,17 @@ def refuse_half_a_cluster(settings: Settings, *, is_shared: bool) -> None:
 
 def refuse_open_doors(settings: Settings) -> None:
     """Anyone who reaches the address could use the service, unless keys are asked for."""
-    if settings.allow_unauthenticated or settings.oidc_issuer or _is_loopback(settings.exposed):
+    if settings.allow_unauthenticated or settings.oidc_issuer or is_loopback(settings.exposed):
         return
-    make_folder(settings)
-    if not _keys_exist(settings):
-        name = "LTS_HOST" if settings.bind is None else "LTS_BIND"
-        refuse(
-            f"Expected {name} to be a loopback address, or a key, found neither: nobody would be "
-            "asked who calls. Make a key with `python -m service keys create NAME`, or set "
-            "LTS_ALLOW_UNAUTHENTICATED=true if only trusted callers reach the service."
-        )
+    with open_keys(settings) as keys:
+        if keys.exist():
+            return
+    name = "LTS_HOST" if settings.bind is None else "LTS_BIND"
+    refuse(
+        f"Expected {name} to be a loopback address, or a key, found neither: nobody would be asked "
+        "who calls. Make a key with `python -m service keys create NAME`, or set "
+        "LTS_ALLOW_UNAUTHENTICATED=true if only trusted callers reach the service."
+    )
 
 
 def check_certificate(settings: Settings) -> None:
@@ -100,7 +99,8 @@ def check_certificate(settings: Settings) -> None:
         return
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        # Without this it would ask whoever started it for the key's password.
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, lambda: "")
     except (OSError, ssl.SSLError) as error:
         found = getattr(error, "reason", None) or error.strerror
         refuse(f"Expected LTS_TLS_CERTIFICATE and LTS_TLS_KEY to belong together: {found}.")
@@ -112,32 +112,18 @@ def refuse(reason: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def open_keys(settings: Settings) -> "Keys":
+@contextmanager
+def open_keys(settings: Settings) -> "Iterator[Keys]":
     """The keys, once the database answers."""
     from service.access.keys import Keys
+    from service.database import once_reachable
 
-    deadline = time.monotonic() + DATABASE_S
-    while True:
+    make_folder(settings)
+    try:
+        keys = once_reachable(lambda: Keys(settings.registry_url))
         try:
-            return Keys(settings.registry_url)
-        except ServiceError as error:
-            if not isinstance(error, Unavailable) or time.monotonic() >= deadline:
-                refuse(f"{error.title} {error}")
-            time.sleep(1)
-
-
-def _keys_exist(settings: Settings) -> bool:
-    keys = open_keys(settings)
-    try:
-        return keys.exist()
-    finally:
-        keys.close()
-
-
-def _is_loopback(address: str) -> bool:
-    if address == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False  # any other name may resolve to anything
+            yield keys
+        finally:
+            keys.close()
+    except ServiceError as error:
+        refuse(f"{error.title} {error}")

@@ -240,6 +240,7 @@ def test_https(tmp_path: Path) -> None:
         "LTS_PORT": str(port),
         "LTS_DATA_DIR": str(tmp_path / "data"),
         "LTS_DEVICE": "cpu",
+        "LTS_HSTS_S": "60",
         "LTS_GRACE_S": str(GRACE_S),
     }
     process = subprocess.Popen(
@@ -251,7 +252,7 @@ def test_https(tmp_path: Path) -> None:
         session.verify = str(tmp_path / "cert.pem")
         answer = wait_for(session, f"https://127.0.0.1:{port}/health/live")
         assert answer.json() == {"status": "live"}
-        assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+        assert answer.headers["Strict-Transport-Security"] == "max-age=60"
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
         old.set_ciphers("ALL:@SECLEVEL=0")

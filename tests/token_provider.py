@@ -3,6 +3,8 @@
 import json
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,14 +22,26 @@ class Provider:
         self.keys: dict[str, Any] = {}
         self.asked = 0
         self.is_down = False
+        self.algorithms: dict[str, str] = {}
+        self._may_answer = threading.Event()
+        self._may_answer.set()
         self.says_it_is: str | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.issuer = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Meanwhile nothing is answered."""
+        self._may_answer.clear()
+        try:
+            yield
+        finally:
+            self._may_answer.set()
 
     def add_rsa(self, key_id: str) -> None:
         self.keys[key_id] = rsa.generate_private_key(65537, 2048)
@@ -42,12 +56,14 @@ class Provider:
         listed = []
         for key_id, key in self.keys.items():
             kind = ECAlgorithm if isinstance(key, ec.EllipticCurvePrivateKey) else RSAAlgorithm
-            listed.append(kind.to_jwk(key.public_key(), as_dict=True) | {"kid": key_id})
+            said = {"alg": self.algorithms[key_id]} if key_id in self.algorithms else {}
+            listed.append(kind.to_jwk(key.public_key(), as_dict=True) | {"kid": key_id} | said)
         return listed
 
     def _handler(provider) -> type[BaseHTTPRequestHandler]:  # `self` is the request's
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                provider._may_answer.wait(30)
                 if provider.is_down:
                     self.send_error(503)
                     return

@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, sel
 
 from service.access.caller import SCOPES, Caller, Scope
 from service.database import Database
+from service.errors import Unavailable
 
 PREFIX = "lts_"
 """By which a key is told from a token, and by which scanners find one that was committed."""
@@ -134,11 +135,14 @@ class Keys:
     def replace(self, key_id: str, lives_s: float | None = None) -> str | None:
         """Another key for the same owner, who sees with it what the first one made.
 
-        The first one stays as it is, until it is revoked. None where there is no such key.
+        It lives as long as the first one was to live, unless it is said. The first one stays as it
+        is, until it is revoked. None where there is no such key.
         """
         known = next((key for key in self.all() if key.id == key_id), None)
         if known is None:
             return None
+        if lives_s is None and known.expires_ms is not None:
+            lives_s = (known.expires_ms - known.created_ms) / 1000
         return self.create(
             known.name, known.caller.scopes, known.rate_per_minute, lives_s, known.owner
         )
@@ -156,29 +160,42 @@ class Keys:
             revoked = connection.execute(_KEYS.update().where(valid).values(revoked_ms=_now_ms()))
             return revoked.rowcount > 0
 
-    def exist(self) -> bool:
-        """Whether a key was ever made: from then on callers need one, also once all are revoked."""
+    def exist(self, by_memory: bool = False) -> bool:
+        """Whether a key was ever made: from then on callers need one, also once all are revoked.
+
+        `by_memory`: while the database is away, what it said last.
+        """
         if not self._any and time.monotonic() - self._any_at >= FRESH_S:
-            with self._database.reading() as connection:
-                self._any = connection.execute(select(_KEYS.c.id).limit(1)).first() is not None
-            self._any_at = time.monotonic()
+            try:
+                with self._database.reading() as connection:
+                    first = connection.execute(select(_KEYS.c.id).limit(1)).first()
+            except Unavailable:
+                if by_memory:
+                    return self._any
+                raise
+            self._any, self._any_at = first is not None, time.monotonic()
         return self._any
 
-    def find(self, text: str) -> Key | None:
-        """The valid key of this text, None for any other; takes as long for each of these."""
+    def find(self, text: str, by_memory: bool = False) -> Key | None:
+        """The valid key of this text, None for any other; secrets are compared in constant time."""
         parts = _KEY.fullmatch(text)
         key_id, secret = parts.groups() if parts else ("", "")
-        key = self._read(key_id)
+        key = self._read(key_id, by_memory)
         expected = _hash("") if key is None else key.secret_sha256
         is_right = hmac.compare_digest(_hash(secret), expected)
         return key if is_right and key is not None and key.is_valid else None
 
-    def _read(self, key_id: str) -> Key | None:
+    def _read(self, key_id: str, by_memory: bool) -> Key | None:
         read_at, key = self._known.get(key_id, (0.0, None))
         if key is not None and time.monotonic() - read_at < FRESH_S:
             return key
-        with self._database.reading() as connection:
-            row = connection.execute(select(_KEYS).where(_KEYS.c.id == key_id)).first()
+        try:
+            with self._database.reading() as connection:
+                row = connection.execute(select(_KEYS).where(_KEYS.c.id == key_id)).first()
+        except Unavailable:
+            if by_memory and key is not None:
+                return key
+            raise
         self._known.pop(key_id, None)
         if row is None:
             return None
@@ -187,6 +204,17 @@ class Keys:
         key = Key.model_validate(dict(row._mapping))
         self._known[key_id] = (time.monotonic(), key)
         return key
+
+
+def is_key(text: str) -> bool:
+    """Whether a text calls itself a key; any other is a token."""
+    return text.startswith(PREFIX)
+
+
+def named(text: str) -> str:
+    """The id that a text names, empty for what has no form of a key."""
+    parts = _KEY.fullmatch(text)
+    return parts[1] if parts else ""
 
 
 def _hash(secret: str) -> str:

@@ -8,11 +8,13 @@ name. An address in digits cannot be made to point elsewhere.
 import ipaddress
 import re
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from service.errors import ForeignHost, ForeignOrigin
 
 _LOCAL = ("localhost",)
+
+_PORTS = {"http": ":80", "https": ":443"}
+"""What browsers leave out."""
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
@@ -20,7 +22,7 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?"
 def check_host(host: str, allowed: Collection[str]) -> None:
     """Raise `ForeignHost` unless `Host` is an IP address, localhost, or one of these names."""
     name = _name(host)
-    if name in _LOCAL or name in {item.lower() for item in allowed} or _is_address(name):
+    if name in _LOCAL or name in allowed or _is_address(name):
         return
     raise ForeignHost("Expected localhost, an IP address, or a name of LTS_ALLOWED_HOSTS.")
 
@@ -28,12 +30,15 @@ def check_host(host: str, allowed: Collection[str]) -> None:
 def check_origin(origin: str, host: str, allowed: Collection[str]) -> None:
     """Raise `ForeignOrigin` unless a page's `Origin` is this service's own, or one of these.
 
-    The scheme does not count: a proxy may speak HTTPS to the browser and HTTP to the service.
+    The scheme does not count: a proxy may speak HTTPS to the browser and HTTP to the service. It
+    may also name the port that the scheme has anyway.
     """
-    if origin in allowed:
+    scheme, _, site = origin.lower().partition("://")
+    own, port = host.lower(), _PORTS.get(scheme)
+    if origin.lower() in allowed:
         return
-    site = urlsplit(origin)
-    if site.scheme in ("http", "https") and site.netloc.lower() == host.lower():
+    is_site = port is not None and _HOST.fullmatch(site) is not None
+    if is_site and site.removesuffix(port or "") == own.removesuffix(port or ""):
         return
     raise ForeignOrigin("Expected a page of this service, or an origin of LTS_ALLOWED_ORIGINS.")
 
@@ -50,3 +55,13 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if address in _LOCAL:
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False  # any other name may resolve to anything

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access.caller import Caller
 from service.access.caller import Scope as KeyScope
+from service.access.gate import brings_token
 from service.api.problems import respond
 from service.api.resources import Resources, resources
 from service.errors import Forbidden, ServiceError
@@ -56,7 +57,14 @@ class Access:
 async def _admit(scope: Scope, service: Resources) -> Caller:
     gate = service.ready_gate()
     headers, address = dict(Headers(scope=scope)), (scope.get("client") or ("unknown", 0))[0]
-    caller = await anyio.to_thread.run_sync(gate.admit, headers, address, limiter=service.admitting)
+    is_slow = brings_token(headers)
+    caller = await anyio.to_thread.run_sync(
+        gate.admit,
+        headers,
+        address,
+        scope["path"] == METRICS,  # which tell that the database is away
+        limiter=service.admitting_tokens if is_slow else service.admitting,
+    )
     needed: KeyScope = "read" if scope["method"] in READING else "write"
     if not caller.may(needed):
         raise Forbidden(f"Expected a key with the scope {needed}, found one without it.")

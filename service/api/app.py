@@ -3,12 +3,11 @@
 import asyncio
 import math
 import shutil
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import anyio.to_thread
 import structlog
@@ -33,15 +32,14 @@ from service.api import (
 from service.api.access import Access
 from service.api.outermost import Outermost
 from service.api.resources import Resources
+from service.database import once_reachable
 from service.device_memory import DeviceMemory
-from service.errors import ForeignStore, InvalidModel, ShuttingDown, Unavailable
+from service.errors import ForeignStore, InvalidModel, ShuttingDown
 from service.inference.batching import Batcher, Model
 from service.inference.session import ModelSession
 from service.inference.work import Loaded
 from service.jobs.jobs import Jobs
 from service.settings import Settings
-
-T = TypeVar("T")
 
 OpenModel = Callable[[Settings], Model]
 
@@ -50,9 +48,6 @@ OnFailure = Callable[[BaseException], None]
 
 Role = Literal["all", "api", "worker"]
 """What a process does: both take requests and work on them, or one of these."""
-
-DATABASE_S = 60
-"""How long a process waits at its start for a database, or a shared store, that does not answer."""
 
 CROSS_ORIGIN: dict[str, Any] = {
     "allow_methods": ("GET", "POST", "DELETE"),
@@ -212,14 +207,14 @@ def _free_bytes(folder: Path) -> float:
 
 def _open(held: Resources, open_model: OpenModel, role: Role) -> None:
     settings, metrics = held.settings, held.metrics
-    held.gate = _once_reachable(held, lambda: Gate.open(settings))
+    held.gate = once_reachable(lambda: Gate.open(settings), held.is_draining)
     if role == "api":
         described: Loaded = ModelSession.describe(settings.model)
     else:
         opened = open_model(settings)
         held.model = Batcher(opened, settings.batch_slices, metrics.observe_batch)
         described = opened
-    held.jobs = _once_reachable(held, lambda: _open_jobs(held, described))
+    held.jobs = once_reachable(lambda: _open_jobs(held, described), held.is_draining)
     held.described = described
     contract = described.contract
     metrics.model_is(
@@ -239,22 +234,6 @@ def _open_jobs(held: Resources, described: Loaded) -> Jobs:
     return Jobs(
         held.settings, held.store, described, held.model, held.admission, held.metrics, held.pacs
     )
-
-
-def _once_reachable(held: Resources, open_it: Callable[[], T]) -> T:
-    """What is opened, once database and store answer. Raises `Unavailable` where they do not
-    for long, and `ShuttingDown`.
-    """
-    deadline = time.monotonic() + DATABASE_S
-    while True:
-        held.check_accepting()
-        try:
-            return open_it()
-        except Unavailable as error:
-            if time.monotonic() >= deadline:
-                raise
-            _log.warning("waiting for the database or the store", code=error.code)
-            time.sleep(1)
 
 
 def _close(held: Resources) -> None:

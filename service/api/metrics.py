@@ -24,5 +24,5 @@ _EXAMPLE = "# HELP lts_ready 1 where the model is ready\n# TYPE lts_ready gauge\
     },
 )
 async def metrics(service: Annotated[Resources, Depends(resources)]) -> Response:
-    text = await anyio.to_thread.run_sync(service.metrics.text, limiter=service.looking)
+    text = await anyio.to_thread.run_sync(service.metrics.text, limiter=service.telling)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -94,8 +94,9 @@ class Outermost:
                 headers[HEADER] = request_id
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                if scope["scheme"] == "https":
-                    headers["Strict-Transport-Security"] = "max-age=31536000"
+                hsts_s = scope["app"].state.resources.settings.hsts_s
+                if hsts_s and scope["scheme"] == "https":
+                    headers["Strict-Transport-Security"] = f"max-age={hsts_s}"
             await send(message)
 
         with (

@@ -35,14 +35,14 @@ VOLUMES_AT_ONCE = 2
 
 @dataclass
 class Resources:
-    """Made in the lifespan. `gate` is None until the database has
-    answered, `described`, `model` and `jobs` until the model is ready;
-    `model` stays None in a process that does not run it.
+    """Made in the lifespan. `gate` is None until the database has answered; `described`, `model`
+    and `jobs` are until the model is ready, and `model` stays so in a process that does not run it.
 
     `failure` says why it never will be; `draining` is set once the service is asked to end.
     `threads` is for whole requests, `accepting` for the checks before a durable one is accepted,
-    `writing_volumes` for kept volumes that are read whole, `looking` for whoever asks whether the
-    service is ready and `admitting` for the look at a caller's key, which wait for nothing else.
+    `writing_volumes` for kept volumes that are read whole. Waiting for nothing else are `looking`,
+    for whoever asks whether the service is ready, `telling`, for its metrics, `admitting`, for the
+    look at a caller's key, and `admitting_tokens`, which may wait for their provider.
     """
 
     settings: Settings
@@ -54,6 +54,8 @@ class Resources:
     writing_volumes: anyio.CapacityLimiter
     looking: anyio.CapacityLimiter
     admitting: anyio.CapacityLimiter
+    admitting_tokens: anyio.CapacityLimiter
+    telling: anyio.CapacityLimiter
     arriving: Arriving
     checking: Arriving
     watching: Arriving
@@ -72,7 +74,8 @@ class Resources:
     def of(cls, settings: Settings) -> "Resources":
         """Everything but the model, and the folders for it; call in the event loop."""
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings.data_dir.chmod(0o700)
+        if settings.data_dir.stat().st_mode & 0o777 != 0o700:
+            settings.data_dir.chmod(0o700)
         settings.spool_folder.mkdir(mode=0o700, exist_ok=True)
         # One thread for each request that may have a place, since waiting for a turn holds one.
         threads = settings.max_running + settings.max_waiting + SMALL_PLACES
@@ -95,6 +98,8 @@ class Resources:
             writing_volumes=anyio.CapacityLimiter(VOLUMES_AT_ONCE),
             looking=anyio.CapacityLimiter(1),
             admitting=anyio.CapacityLimiter(ADMITTED_AT_ONCE),
+            admitting_tokens=anyio.CapacityLimiter(ADMITTED_AT_ONCE),
+            telling=anyio.CapacityLimiter(1),
             arriving=Arriving("uploads"),
             checking=Arriving("requests to be checked"),
             watching=Arriving("streams of events"),
@@ -127,6 +132,10 @@ class Resources:
         if self.jobs is None:
             raise ModelNotReady("The jobs are being opened.")
         return self.jobs
+
+    def is_draining(self) -> bool:
+        """Whether the service is to end."""
+        return self.drain_began is not None
 
     def drain(self) -> None:
         """The service is to end: from any thread, or from a signal's handler."""

@@ -28,7 +28,7 @@ def check(model: Path, data: bytes) -> None:
     A model without such a file is taken as it is.
     """
     try:
-        expected = checksum_file(model).read_text(encoding="ascii", errors="replace")[:64]
+        expected = checksum_file(model).read_text(encoding="ascii", errors="replace")[:64].lower()
     except FileNotFoundError:
         return
     except OSError as error:

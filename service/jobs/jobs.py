@@ -496,7 +496,6 @@ class _Asked:
             urgency=self.urgency,
             origin=self.origin,
             delivery=self.delivery,
-            traceparent=tracing.traceparent(),
         )
 
 
@@ -505,7 +504,7 @@ _ASKED = TypeAdapter(_Asked)
 
 def _job_id(idempotency_key: str, owner: str | None) -> str:
     """Two callers may choose the same key, and then mean different jobs."""
-    whose = b"" if owner is None else owner.encode() + b" "
+    whose = b"" if owner is None else owner.encode() + b"\0"
     return hashlib.sha256(b"idempotency " + whose + idempotency_key.encode()).hexdigest()[:32]
 
 
@@ -530,6 +529,7 @@ def _new_row(
         request=request.model_dump_json(exclude_none=True),  # readable by who knows fewer fields
         is_transient=is_transient,
         owner=owner,
+        traceparent=tracing.traceparent(),
         status="receiving",
         executor=executor,
     )

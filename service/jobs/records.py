@@ -71,8 +71,6 @@ class JobRequest(_Record):
     urgency: Urgency = Urgency()
     origin: SeriesAtOrigin | None = None
     delivery: DeliveryOrder | None = None
-    traceparent: str | None = None
-    """Names the request in its trace (W3C Trace Context), where there was one."""
 
 
 class Progress(NamedTuple):
@@ -90,9 +88,9 @@ class JobRow(_Record):
     `folder` is where the store keeps its bytes, new for each job even where an id comes again;
     `result` names the folder in it of the run whose result counts. `is_transient` is one that its
     own request deletes, and that is listed to nobody. `owner` is the caller that made it, None
-    where callers have no keys. `executor` is who takes it in, works on it,
-    or has yet to tidy up behind it; of the `claims`, `attempts` are those that may have ended an
-    executor.
+    where callers have no keys, and `traceparent` names its request in a trace (W3C Trace Context),
+    where there was one. `executor` is who takes it in, works on it, or has yet to tidy up behind
+    it; of the `claims`, `attempts` are those that may have ended an executor.
     """
 
     id: str
@@ -105,6 +103,7 @@ class JobRow(_Record):
     request: str
     is_transient: bool = False
     owner: str | None = None
+    traceparent: str | None = None
     status: Literal["receiving", "dropped", "queued", "running", "succeeded", "failed", "cancelled"]
     executor: str | None = None
     attempts: int = 0

@@ -50,6 +50,7 @@ _JOBS = Table(
     Column("request", Text, nullable=False),
     Column("is_transient", Boolean, nullable=False, default=False),
     Column("owner", String(64)),
+    Column("traceparent", String(64)),
     Column("status", String(16), nullable=False),
     Column("executor", String(128)),
     Column("attempts", Integer, nullable=False, default=0),

@@ -226,7 +226,7 @@ class Worker:
         live.has_begun = True
         row = live.row
         try:
-            with tracing.job(row.id, row.attempts, _accepted_by(row)):
+            with tracing.job(row.id, row.attempts, row.traceparent):
                 self._perform(row, live)
             with suppress(Unavailable, StorageFull):  # found again by the housekeeping
                 self._endings.tidy(row)
@@ -315,13 +315,6 @@ def _asked(row: JobRow) -> JobRequest:
         return row.asked
     except ValidationError as error:
         raise InternalError("It was accepted by another version of the service.") from error
-
-
-def _accepted_by(row: JobRow) -> str | None:
-    """The `traceparent` of the request that made a job, where that was traced."""
-    with suppress(ValidationError):
-        return row.asked.traceparent
-    return None
 
 
 def _stop_of(row: JobRow) -> StopSignal:

@@ -296,7 +296,8 @@ async function showModel() {
     if (document.body.dataset.screen !== "study") nameModel(served);
   } catch (problem) {
     byId("model").textContent = problem.status === 503 ? "Model: not ready yet" : "Model: not known";
-    setTimeout(showModel, problem.status === 401 ? MODEL_AGAIN_MS * 10 : MODEL_AGAIN_MS);
+    // Who has put the dialog aside is asked again when it matters.
+    if (problem.status !== 401) setTimeout(showModel, MODEL_AGAIN_MS);
   }
 }
 

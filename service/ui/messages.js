@@ -72,6 +72,8 @@ const MESSAGES = {
     "Check the connection to the network, then try again.", "retry"),
   upload_timeout: say("The upload was too slow.",
     "The connection may be poor. Try again, or send the series as a zip, which is smaller.", "retry"),
+  too_many_keys: say("Too many wrong keys were tried from this network.",
+    "Wait a minute, then enter the key that you were given. " + ADMINISTRATOR, "retry"),
   too_many_requests: say("Too many studies in a short time.", SHORTLY, "retry"),
   busy: say("The service is busy.", SHORTLY, "retry"),
   deadline_exceeded: say("The analysis took too long.",

@@ -110,6 +110,11 @@ def test_a_key_that_is_replaced(keys: Keys) -> None:
     assert third is not None
     assert found(keys, third).caller.owner == first.caller.owner
     assert keys.replace("0" * 12) is None
+    fourth = keys.replace(second.id)
+    assert fourth is not None
+    lived = found(keys, fourth)
+    assert lived.expires_ms is not None
+    assert lived.expires_ms - lived.created_ms == 60_000
 
 
 def test_once_there_was_a_key(keys: Keys, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

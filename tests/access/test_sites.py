@@ -42,6 +42,10 @@ def test_hosts_that_are_not(host: str) -> None:
         ("https://ct.hospital.example", "ct.hospital.example"),
         ("http://LocalHost:8000", "localhost:8000"),
         ("https://viewer.example", "127.0.0.1:8000"),
+        ("https://Viewer.example", "127.0.0.1:8000"),
+        ("https://ct.hospital.example", "ct.hospital.example:443"),
+        ("http://127.0.0.1", "127.0.0.1:80"),
+        ("http://[2001:db8::7]:8000", "[2001:DB8::7]:8000"),
     ],
 )
 def test_origins_that_are_answered(origin: str, host: str) -> None:
@@ -54,7 +58,8 @@ def test_origins_that_are_answered(origin: str, host: str) -> None:
     [
         "null", "", "http://evil.example", "http://127.0.0.1:8001", "http://127.0.0.1",
         "https://viewer.example:444", "http://viewer.example", "https://viewer.example.evil",
-        "file://127.0.0.1:8000", "http://user@127.0.0.1:8000", "http://127.0.0.1:8000.evil.example",
+        "http://[", "http://a]b", "://", "127.0.0.1:8000", "http://127.0.0.1:8000/",
+        "http://127.0.0.1:8000:80", "file://127.0.0.1:8000", "http://user@127.0.0.1:8000", "http://127.0.0.1:8000.evil.example",
     ],
 )  # fmt: skip
 def test_origins_that_are_not(origin: str) -> None:

@@ -90,9 +90,23 @@ def test_texts_that_are_no_tokens(tokens: Tokens) -> None:
         assert tokens.find(text) is None
 
 
-def test_elliptic_curves(provider: Provider, tokens: Tokens) -> None:
-    provider.keys["curve"] = ec.generate_private_key(ec.SECP256R1())
-    assert tokens.find(provider.token("curve", "ES256")) is not None
+@pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"])
+@pytest.mark.parametrize("says", [True, False])
+def test_rsa(provider: Provider, tokens: Tokens, algorithm: str, says: bool) -> None:
+    """A published key may say for which algorithm it is, and need not."""
+    provider.algorithms = {"one": algorithm} if says else {}
+    assert tokens.find(provider.token("one", algorithm)) is not None
+    if says:
+        other = "RS256" if algorithm != "RS256" else "PS256"
+        assert tokens.find(provider.token("one", other)) is None
+
+
+@pytest.mark.parametrize(("curve", "algorithm"), [(ec.SECP256R1, "ES256"), (ec.SECP384R1, "ES384")])
+def test_elliptic_curves(
+    provider: Provider, tokens: Tokens, curve: type[ec.EllipticCurve], algorithm: str
+) -> None:
+    provider.keys["curve"] = ec.generate_private_key(curve())
+    assert tokens.find(provider.token("curve", algorithm)) is not None
 
 
 def test_a_key_of_another_algorithm(provider: Provider, tokens: Tokens) -> None:
@@ -135,6 +149,26 @@ def test_a_provider_that_is_away(
     provider.is_down = True
     monkeypatch.setattr(module, "_KEYS_LIVE_S", 0)
     assert tokens.find(provider.token("one")) is not None
+
+
+def test_a_provider_that_takes_its_time(
+    provider: Provider, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens of known keys do not wait for it, others not for long, and it is asked by one."""
+    assert tokens.find(provider.token("one")) is not None
+    monkeypatch.setattr(module, "_ASK_AGAIN_S", 0)
+    monkeypatch.setattr(module, "_WAIT_S", 0.1)
+    provider.add_rsa("two")
+    with provider.holding():
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                tokens.find(provider.token("two"))
+            began = time.monotonic()
+            assert tokens.find(provider.token("one")) is not None
+            assert time.monotonic() - began < 0.1
+    monkeypatch.setattr(module, "_WAIT_S", 5)
+    assert tokens.find(provider.token("two")) is not None
+    assert provider.asked == 2
 
 
 def test_a_provider_that_is_another(provider: Provider, tokens: Tokens) -> None:

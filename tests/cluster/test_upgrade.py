@@ -13,7 +13,7 @@ from service.jobs.records import JobRequest, JobRow
 from service.jobs.registry import Registry
 from service.pipeline import Options
 
-NEW = ("owner",)
+NEW = ("owner", "traceparent")
 """Columns that came after the first version of the tables."""
 
 
@@ -29,7 +29,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield database.url.replace("postgresql://", "postgresql+psycopg://")
 
 
-def row(number: int, owner: str | None = None) -> JobRow:
+def row(number: int, owner: str | None = None, traceparent: str | None = None) -> JobRow:
     job_id = f"{number:032x}"
     asked = JobRequest(
         id=job_id, created_at=datetime(2026, 1, 1, tzinfo=UTC), options=Options(),
@@ -37,7 +37,8 @@ def row(number: int, owner: str | None = None) -> JobRow:
     )  # fmt: skip
     return JobRow(
         id=job_id, folder=f"{job_id}-{0:08x}", created_ms=number, priority=1, lane="small",
-        input_bytes=1, request=asked.model_dump_json(), owner=owner, status="receiving",
+        input_bytes=1, request=asked.model_dump_json(), owner=owner,
+        traceparent=traceparent, status="receiving",
     )  # fmt: skip
 
 
@@ -52,10 +53,11 @@ def test_tables_of_an_older_version(url: str) -> None:
             connection.execute(text(f"alter table lts_jobs drop column {column}"))
     columns = inspect(engine).get_columns("lts_jobs")
     registry = Registry(url)
-    assert registry.add(row(2, "key:1"), 10, 10, 10)
+    assert registry.add(row(2, "key:1", "00-1-2-01"), 10, 10, 10)
     assert registry.get(row(1).id) == row(1)
     found = registry.newest(["receiving"], 10, 0, owner="key:1")
     assert [job.id for job in found] == [row(2).id]
+    assert found[0].traceparent == "00-1-2-01"
     assert [job.owner for job in registry.newest(["receiving"], 10, 0)] == ["key:1", None]
     with engine.begin() as connection:
         names = ", ".join(column["name"] for column in columns)

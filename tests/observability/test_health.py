@@ -109,7 +109,7 @@ def test_any_other_failure_is_handed_on(
     settings: Settings, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To whoever can end the process; without anybody to hand it to, the start itself fails."""
-    monkeypatch.setattr("service.api.app.DATABASE_S", 0)
+    monkeypatch.setattr("service.database.START_S", 0)
     failures: list[BaseException] = []
 
     def fail(_: Settings) -> FakeSegmenter:

@@ -14,14 +14,11 @@ from pathlib import Path
 import pytest
 from conftest import PATIENT, ROOT
 from dicom_files import series, zip_of
-from fakes import FakeSegmenter, by_threshold
-from fastapi.testclient import TestClient
 from forked_service import check_log
-from http_helpers import PNG, ZIP, running, slice_png
+from http_helpers import ZIP
 from observability.collector import Collector, about, collecting
 
 from benchmarks.load import free_port, service_process
-from service.jobs.records import JobRequest
 from service.phantom import Phantom
 from service.tracing import ATTRIBUTES
 
@@ -204,18 +201,3 @@ def test_only_two_modules_know_opentelemetry() -> None:
         if re.search(r"^\s*(from|import) opentelemetry", path.read_text(), re.MULTILINE)
     }
     assert known == {"tracing.py", "tracing_export.py"}
-
-
-def test_an_untraced_job_is_written_as_ever(tmp_path: Path) -> None:
-    """Its row names no trace, so that who knows of none can read it; and old rows are read."""
-    with running(tmp_path, FakeSegmenter(by_threshold)) as client:
-        request = _row_of(client, client.post(URL, content=slice_png(), headers=PNG).json()["id"])
-    assert "traceparent" not in json.loads(request)
-    older = json.loads(request) | {"origin": None, "delivery": None}
-    read = JobRequest.model_validate_json(json.dumps(older))
-    assert read == JobRequest.model_validate_json(request)
-    assert read.traceparent is None
-
-
-def _row_of(client: TestClient, job_id: str) -> str:
-    return client.app.state.resources.jobs._registry.get(job_id).request

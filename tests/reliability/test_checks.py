@@ -25,7 +25,7 @@ class Echo(socketserver.BaseRequestHandler):
 def test_a_wrong_status_is_seen() -> None:
     """A server that says 200 to everything fails all that expects a refusal."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         here = SimpleNamespace(port=server.server_address[1])
         try_raw(here, Raw("any", (b"GET",), (200,)))
         with pytest.raises(Wrong, match="200 instead of"):

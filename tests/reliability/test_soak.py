@@ -183,7 +183,7 @@ def fake_service(answer: Callable[[int], tuple[int, object]]) -> Iterator[Thread
     """On loopback, in this process."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Fake) as server:
         server.answer, server.numbers = answer, count()
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
 
