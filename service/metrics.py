@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +23,14 @@ _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 
 _JOB_SECONDS = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14_400, 86_400)
 _SLICES = (1, 2, 4, 8, 16, 32, 64)
 _QUARTERS = (0.25, 0.5, 0.75, 1)
+
+
+PACS_OPERATIONS = ("fetch", "deliver")
+PACS_OUTCOMES = (
+    "ok", "origin_unreachable", "origin_refused", "origin_incomplete", "origin_invalid",
+)  # fmt: skip
+PACS_STATUSES = ("stored", "already_stored", "refused", "failed")
+"""What is counted of a PACS node."""
 
 
 class Metrics:
@@ -129,6 +137,15 @@ class Metrics:
     def collect(self, collector: Collector) -> None:
         """Add what another collector tells."""
         self._registry.register(collector)
+
+    def know_nodes(self, names: Iterable[str]) -> None:
+        """Begin to count for these PACS nodes: a rate needs a series before its first event."""
+        for name in names:
+            for status in PACS_STATUSES:
+                self.pacs_objects.labels(name, status)
+            for operation in PACS_OPERATIONS:
+                for outcome in PACS_OUTCOMES:
+                    self.pacs_attempts.labels(name, operation, outcome)
 
     def model_is(self, name: str, version: str, sha256: str, provider: str, device: str) -> None:
         """Name the model that is loaded."""

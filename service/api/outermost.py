@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -38,7 +39,7 @@ CLIENT_LEFT = 499
 """How a request without an answer is counted: its client closed the connection."""
 
 UNTRACED = ("/health/", "/metrics")
-"""What asks every few seconds, and of nobody's work."""
+"""What asks every few seconds, and of nobody's work: no trace, and no line where all is well."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -139,6 +140,8 @@ def _count(scope: Scope, exchange: _Exchange, span: tracing.Span | None) -> None
     metrics.response_bytes.labels(route).inc(exchange.response_bytes)
     if span is not None:
         tracing.answered(span, method, route, exchange.status)
+    if route.startswith(UNTRACED) and exchange.status == HTTPStatus.OK:
+        return  # every few seconds, for years: the lines that matter would be rotated away
     caller: Caller | None = scope["state"].get("caller")
     _log.info(
         "request",

@@ -7,7 +7,11 @@ import hashlib
 import hmac
 from pathlib import Path
 
+import structlog
+
 from service.errors import InvalidModel
+
+_log = structlog.get_logger(__name__)
 
 SUFFIX = ".sha256"
 
@@ -30,6 +34,7 @@ def check(model: Path, data: bytes) -> None:
     try:
         expected = checksum_file(model).read_text(encoding="ascii", errors="replace")[:64].lower()
     except FileNotFoundError:
+        _log.warning("the model has no checksum beside it")
         return
     except OSError as error:
         raise InvalidModel("Expected a checksum beside the model that can be read.") from error

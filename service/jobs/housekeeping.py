@@ -185,7 +185,8 @@ class Housekeeping:
         self._engine.forget_executor(dead)
         self._registry.forget(dead)  # last: what is cut off is done again
         self._bus.send(Message("waits", ""))
-        _log.info("jobs of a dead process wait again", executor=dead)
+        if buried.waiting:
+            _log.info("jobs of a dead process wait again")
         return None
 
     def _tidy_after(self, row: JobRow) -> None:

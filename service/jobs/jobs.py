@@ -133,6 +133,7 @@ class Jobs:
         self._settings, self._store, self._model = settings, store, model
         self._caller = ANYONE
         self._pacs = pacs
+        metrics.know_nodes(pacs.nodes)
         self._fresh = Fresh(2 * SMALL_PLACES if segmenter else 0)
         self._executor = executor = _executor()
         self._worker: Worker | None = None

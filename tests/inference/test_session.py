@@ -1,12 +1,16 @@
 """The session opens what it should, on the device it should, and nothing else."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from conftest import ROOT
 from fakes import make_contract
 from onnx import TensorProto, helper
 
@@ -16,6 +20,9 @@ from service.inference.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, M
 from service.inference.session import CPU_PROVIDER, CUDA_PROVIDER, ModelSession, Threads
 from service.phantom import abdomen_hu
 from service.settings import Settings
+
+QUIET = ("CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+"""What would keep ONNX Runtime quiet, or have it speak elsewhere."""
 
 
 def write_model(
@@ -182,6 +189,35 @@ def test_the_repository_s_model_has_its_checksum() -> None:
     path = Settings().model
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert checksum_file(path).read_text() == f"{digest}  {path.name}\n"
+
+
+def test_onnx_runtime_tells_nobody(tmp_path: Path) -> None:
+    """Its telemetry, which is on by default but for CI, neither queues nor sends anything."""
+    write_model(tmp_path / "m.onnx", passing_contract())
+    home = tmp_path / "home"
+    home.mkdir()
+    code = (
+        "import sys; from pathlib import Path; from service.inference.session import ModelSession;"
+        "ModelSession.open(Path(sys.argv[1]), 'cpu')"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in QUIET}
+    subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "m.onnx"],
+        env=kept | {"HOME": str(home), "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    assert list(home.rglob("*")) == []
+
+
+@pytest.mark.parametrize("package", ["service", "training", "export", "benchmarks"])
+def test_whatever_imports_onnx_runtime_has_it_quiet(package: str) -> None:
+    """It looks when it is imported, so each package comes first."""
+    code = (
+        f"import os, sys, {package};"
+        "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1' and 'onnxruntime' not in sys.modules"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in QUIET}
+    subprocess.run([sys.executable, "-c", code], env=kept, cwd=ROOT, check=True)
 
 
 def test_cuda_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

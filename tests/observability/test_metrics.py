@@ -5,6 +5,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 from unittest.mock import patch
 
 import numpy as np
@@ -31,12 +32,15 @@ from benchmarks.load import free_port
 from service import __version__, logs
 from service.admission import SMALL_BYTES, Admission
 from service.device_memory import DeviceMemory
-from service.errors import Cancelled, OutOfMemory
+from service.errors import Cancelled, OriginError, OutOfMemory
 from service.inference.batching import Batcher
 from service.inference.work import Work
+from service.jobs.live import DELIVER, FETCH
 from service.jobs.records import JobRow, now_ms
 from service.jobs.registry import Registry
-from service.metrics import Metrics
+from service.metrics import PACS_OUTCOMES, PACS_STATUSES, Metrics
+from service.pacs.receipts import Status
+from service.pacs.retry import OK
 from service.settings import Settings
 from service.stopping import StopSignal
 from service.store import MARK, Store
@@ -383,3 +387,16 @@ def test_metrics_of_listen(listener: str) -> None:
     assert value(text, "lts_listen_series") == 0
     assert value(text, "lts_listen_free_bytes") > 0
     assert "lts_requests_total" not in samples_of(text)
+
+
+def test_pacs_nodes_are_counted_from_the_start() -> None:
+    """A rate sees no first event of a series that was born with it."""
+    assert get_args(Status) == PACS_STATUSES
+    assert {kind.code for kind in OriginError.__subclasses__()} | {OK} == set(PACS_OUTCOMES)
+    metrics = Metrics()
+    metrics.know_nodes(["archive"])
+    text = metrics.text().decode()
+    assert 'lts_pacs_objects_total{node="archive",status="refused"} 0.0' in text
+    for operation in (FETCH, DELIVER):
+        wanted = f'node="archive",operation="{operation}",outcome="origin_unreachable"'
+        assert f"lts_pacs_attempts_total{{{wanted}}} 0.0" in text
