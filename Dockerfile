@@ -62,6 +62,7 @@ FROM environment-gpu AS float16
 COPY --from=code /app /app
 COPY training training
 COPY export export
+ENV ORT_DISABLE_TELEMETRY=1
 RUN /app/venv/bin/python -m export gpu models/liver-tumor.onnx
 
 FROM code AS code-training
@@ -75,7 +76,8 @@ COPY deploy/image/health.py deploy/image/sbom.py /app/
 WORKDIR /app
 ENV PATH=/app/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1
 VOLUME /data
 LABEL org.opencontainers.image.title="Liver tumour segmentation" \
       org.opencontainers.image.description="Finds the liver and its tumours on CT. Research use only, not a medical device." \

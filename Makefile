@@ -40,7 +40,7 @@ lint: $(DEV)/installed
 	$(DEV)/bin/docker-compose --env-file /dev/null --profile '*' --file docker-compose.yml \
 		--file docker-compose.gpu.yml config --quiet
 
-# One of the images, cpu, gpu or training. CA is a file of authorities, for a proxy that signs TLS anew;
+# One of the images, cpu, gpu or training, with tags of its version and its revision. CA is a file of authorities, for a proxy that signs TLS anew;
 # BUILD takes further words of `docker build`.
 DOCKER ?= docker
 TARGET ?= cpu
@@ -48,11 +48,13 @@ CA ?=
 BUILD ?=
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' service/__init__.py)
 REVISION = $(shell git rev-parse HEAD 2> /dev/null)
+SHORT = $(shell git rev-parse --short=12 HEAD 2> /dev/null)
 IMAGE := liver-tumor-segmentation
 SECRET = --secret id=ca,src=$(CA)
 image:
 	DOCKER_BUILDKIT=1 $(DOCKER) build --target $(TARGET) --tag $(IMAGE):$(TARGET) \
-		--tag $(IMAGE):$(VERSION)-$(TARGET) --build-arg VERSION=$(VERSION) \
+		--tag $(IMAGE):$(VERSION)-$(TARGET) $(if $(SHORT),--tag $(IMAGE):$(SHORT)-$(TARGET)) \
+		--build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(REVISION) $(if $(CA),$(SECRET)) $(BUILD) .
 
 # Bills of materials of the locked sets; an image has its own, /app/sbom.cdx.json.

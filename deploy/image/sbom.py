@@ -1,6 +1,6 @@
 """What an image, or a lock file, is made of: a bill of materials (CycloneDX 1.6, JSON) on stdout.
 
-    python sbom.py                          the environment and the Debian packages around it
+    python sbom.py                          the environment, Debian around it, models, NiiVue
     python sbom.py requirements/cpu.txt     a set as it is locked, with the hashes of its files
 
 The same parts give the same document, byte for byte. Uses the standard library alone.
@@ -15,19 +15,28 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 NAME = "liver-tumor-segmentation"
 DEBIAN_STATUS = Path("/var/lib/dpkg/status")
-MODELS = Path(__file__).parent / "models"
+DEBIAN_RELEASE = Path("/etc/os-release")
+ROOT = next(place for place in Path(__file__).resolve().parents if (place / "service").is_dir())
+MODELS = ROOT / "models"
+NIIVUE = ROOT / "service" / "ui" / "vendor" / "niivue"
 
 Component = dict[str, Any]
 
 
 def of_image() -> list[Component]:
-    """Python's packages, Debian's, and the models."""
+    """Python's packages, Debian and its packages, the models, and what the page brings."""
     python = [_of_distribution(found) for found in distributions()]
-    debian = [_of_debian(paragraph) for paragraph in _installed(DEBIAN_STATUS.read_text())]
-    return python + debian + [_of_model(path) for path in MODELS.glob("*.onnx")]
+    system = _of_release(DEBIAN_RELEASE.read_text())
+    debian = [
+        _of_debian(paragraph, system["version"])
+        for paragraph in _installed(DEBIAN_STATUS.read_text())
+    ]
+    models = [_of_model(path) for path in MODELS.glob("*.onnx")]
+    return [*python, system, *debian, *models, _of_niivue(NIIVUE)]
 
 
 def of_lock(text: str) -> list[Component]:
@@ -54,9 +63,22 @@ def document(components: list[Component]) -> dict[str, Any]:
         "specVersion": "1.6",
         "serialNumber": f"urn:uuid:{serial}",
         "version": 1,
-        "metadata": {"component": {"type": "application", "name": NAME, "bom-ref": NAME}},
+        "metadata": {
+            "component": {
+                "type": "application",
+                "name": NAME,
+                "version": _version(),
+                "bom-ref": NAME,
+            }
+        },
         "components": parts,
     }
+
+
+def _version() -> str:
+    """The application's own; its package is not installed, and may lack what it imports."""
+    text = (ROOT / "service" / "__init__.py").read_text()
+    return str(re.findall(r'^__version__ = "(.*)"$', text, re.MULTILINE)[0])
 
 
 def _reference(part: Component) -> str:
@@ -93,11 +115,37 @@ def _installed(status: str) -> Iterator[dict[str, str]]:
             yield fields
 
 
-def _of_debian(fields: dict[str, str]) -> Component:
-    name, version, machine = fields["Package"], fields["Version"], fields["Architecture"]
-    quoted = version.replace("+", "%2B").replace(":", "%3A")
-    purl = f"pkg:deb/debian/{name}@{quoted}?arch={machine}"
+def _of_release(text: str) -> Component:
+    """The operating system, as /etc/os-release has it."""
+    fields = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', text, re.MULTILINE))
+    name, version = fields["ID"], fields["VERSION_ID"]
+    return {
+        "type": "operating-system",
+        "bom-ref": f"{name}@{version}",
+        "name": name,
+        "version": version,
+    }
+
+
+def _of_debian(fields: dict[str, str], release: str) -> Component:
+    """Scanners find its advisories by the release and by the source package (`upstream`)."""
+    name, version = fields["Package"], fields["Version"]
+    purl = (
+        f"pkg:deb/debian/{quote(name, safe='')}@{quote(version, safe='')}"
+        f"?arch={fields['Architecture']}&distro=debian-{release}"
+    )
+    if "Source" in fields:  # `name`, or `name (version)` where that differs
+        source = re.sub(r" \((.*)\)$", r"@\1", fields["Source"])
+        purl += f"&upstream={quote(source, safe='')}"
     return _component("library", name, version, purl)
+
+
+def _of_niivue(folder: Path) -> Component:
+    """The page's viewer, by its file VERSION: `@niivue/niivue 0.69.0, from the npm registry`."""
+    name, version = (folder / "VERSION").read_text().split(",")[0].split()
+    digest = hashlib.sha256((folder / "niivue.min.js").read_bytes()).hexdigest()
+    part = _component("library", name, version, f"pkg:npm/{quote(name)}@{quote(version)}")
+    return part | {"hashes": [{"alg": "SHA-256", "content": digest}]}
 
 
 def _of_model(path: Path) -> Component:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import requests
 from deploy.engine import Project, engine, project, until
+from deploy.guide import commands
 
 pytestmark = [pytest.mark.deploy, pytest.mark.real_ct]
 
@@ -27,11 +28,15 @@ def cluster(
         yield found
 
 
+def query(cluster: Project, statement: str, database: str = "lts") -> str:
+    login = "PGPASSWORD=$(cat /run/secrets/postgres_password) psql -h 127.0.0.1 -U lts -tA -c"
+    return cluster.execute("sh", "-c", f'{login} "{statement}" {database}', service="postgres")
+
+
 def working(cluster: Project) -> int:
     """How many processes hold a running job, as the database has it."""
     count = "SELECT count(DISTINCT executor) FROM lts_jobs WHERE status = 'running'"
-    login = "PGPASSWORD=$(cat /run/secrets/postgres_password) psql -h 127.0.0.1 -U lts -tA -c"
-    return int(cluster.execute("sh", "-c", f'{login} "{count}" lts', service="postgres"))
+    return int(query(cluster, count))
 
 
 def test_it_scales(cluster: Project) -> None:
@@ -77,3 +82,18 @@ def test_one_api_lost(cluster: Project) -> None:
     engine("kill", cluster.containers("api")[0])
     answers = {requests.get(f"{cluster.url}/v1/models", timeout=10).status_code for _ in range(20)}
     assert answers == {200}
+
+
+def test_database_comes_back(cluster: Project) -> None:
+    """The guide's lines: the rows are the same after the database is lost and restored."""
+    before = query(cluster, "SELECT * FROM lts_jobs ORDER BY 1")
+    own_image = ("liver-tumor-segmentation:cpu", cluster.variables["LTS_IMAGE"])
+    back_up = commands("cluster-back-up").replace(*own_image).replace("PROJECT", cluster.name)
+    assert "backed up" in cluster.shell(back_up)
+    cluster.compose("stop", "nginx", "api", "worker")
+    query(cluster, "DROP DATABASE lts", database="postgres")
+    query(cluster, "CREATE DATABASE lts", database="postgres")
+    assert "restored" in cluster.shell(commands("cluster-restore"))
+    assert query(cluster, "SELECT * FROM lts_jobs ORDER BY 1") == before
+    cluster.compose("start", "api", "worker", "nginx")
+    cluster.wait_ready()

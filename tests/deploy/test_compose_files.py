@@ -67,7 +67,7 @@ def test_service_is_hardened(name: str) -> None:
 def test_service_is_bounded_and_comes_back(name: str) -> None:
     """Memory and processes have a limit; it restarts, and is asked for its health."""
     found = SERVICES[name]
-    assert found["mem_limit"]
+    assert found["mem_limit"] == found["memswap_limit"]  # nothing is swapped out to a disk
     assert found["pids_limit"]
     assert found["restart"] == "unless-stopped"
     assert found["stop_grace_period"]

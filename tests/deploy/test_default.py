@@ -78,6 +78,13 @@ def test_data_are_for_nobody_else(service: Project) -> None:
     assert service.execute("stat", "-c", "%a %u", "/data").split() == ["700", "10001"]
 
 
+def test_nothing_is_queued_for_the_makers_of_libraries(service: Project) -> None:
+    """ONNX Runtime's telemetry would keep its events below the home folder, which is /data."""
+    held = service.execute("ls", "-A", "/data").split()
+    assert "lock" in held
+    assert ".cache" not in held
+
+
 def test_engine_knows_that_it_is_well(service: Project) -> None:
     until(lambda: service.health() == "healthy", 30, "healthy")
 

@@ -68,6 +68,7 @@ def test_bill_of_materials_is_the_images_own(image: str) -> None:
     assert debian <= parts
     assert {tuple(line.split()) for line in python} <= parts
     assert ("liver-tumor.onnx", None) in parts
+    assert {"debian", "@niivue/niivue"} <= {name for name, _ in parts}
 
 
 def test_every_codec_that_the_service_calls_is_left(image: str) -> None:

@@ -11,6 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from deploy.image import sbom
+from service import __version__
 
 STATUS = """\
 Package: bash
@@ -20,11 +21,32 @@ Version: 5.2.15-2+b7
 Description: a shell
  of many lines
 
+Package: libstdc++6
+Status: install ok installed
+Architecture: amd64
+Source: gcc-12 (12.2.0-14+deb12u1)
+Version: 12.2.0-14+deb12u1
+
+Package: libc6
+Status: install ok installed
+Architecture: amd64
+Source: glibc
+Version: 2.36-9
+
 Package: gone
 Status: deinstall ok config-files
 Architecture: all
 Version: 1.0
 """
+
+RELEASE = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_ID="12"\nID=debian\n'
+
+DEBIAN = {
+    "pkg:deb/debian/bash@5.2.15-2%2Bb7?arch=amd64&distro=debian-12",
+    "pkg:deb/debian/libc6@2.36-9?arch=amd64&distro=debian-12&upstream=glibc",
+    "pkg:deb/debian/libstdc%2B%2B6@12.2.0-14%2Bdeb12u1?arch=amd64&distro=debian-12"
+    "&upstream=gcc-12%4012.2.0-14%2Bdeb12u1",
+}
 
 
 def check(text: str) -> None:
@@ -47,16 +69,28 @@ def test_of_a_lock_file(name: str) -> None:
 
 
 def test_of_an_image(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    """Python's packages, Debian's that are installed, and models by their hash."""
+    """Python's packages, Debian with what of it is installed, models by their hash, NiiVue."""
     (tmp_path / "status").write_text(STATUS)
+    (tmp_path / "os-release").write_text(RELEASE)
     (tmp_path / "a.onnx").write_bytes(b"model")
     monkeypatch.setattr(sbom, "DEBIAN_STATUS", tmp_path / "status")
+    monkeypatch.setattr(sbom, "DEBIAN_RELEASE", tmp_path / "os-release")
     monkeypatch.setattr(sbom, "MODELS", tmp_path)
     found = sbom.document(sbom.of_image())
     check(json.dumps(found))
     parts = {part["bom-ref"]: part for part in found["components"]}
-    assert "pkg:deb/debian/bash@5.2.15-2%2Bb7?arch=amd64" in parts
-    assert not any("gone" in reference for reference in parts)
+    assert {name for name in parts if name.startswith("pkg:deb/")} == DEBIAN
+    system = parts["debian@12"]
+    assert (system["type"], system["name"], system["version"]) == (
+        "operating-system",
+        "debian",
+        "12",
+    )
+    (niivue,) = (part for name, part in parts.items() if name.startswith("pkg:npm/%40niivue/"))
+    vendored = (sbom.NIIVUE / "VERSION").read_text()
+    assert f"{niivue['name']} {niivue['version']}," in vendored
+    assert niivue["hashes"][0]["content"] in vendored
+    assert found["metadata"]["component"]["version"] == __version__
     assert parts["a.onnx"]["type"] == "machine-learning-model"
     names = {part["name"] for part in found["components"]}
     assert {"numpy", "fastapi"} <= names

@@ -4,7 +4,6 @@ import itertools
 import json
 import re
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,14 +80,13 @@ def test_each_alert_fires_when_it_should(promtool: str) -> None:
 
 
 def test_each_alert_has_a_case_of_either_kind(alerts: list[dict[str, Any]]) -> None:
-    """One in which it fires, one in which it does not."""
-    kinds = Counter(
+    """One in which it fires, one in which it does not, or more."""
+    kinds = {
         (case["alertname"], bool(case["exp_alerts"]))
         for test in yaml.safe_load(CASES.read_text())["tests"]
         for case in test["alert_rule_test"]
-    )
-    names = [rule["alert"] for rule in alerts]
-    assert kinds == {(name, fires): 1 for name in names for fires in (True, False)}
+    }
+    assert kinds == {(rule["alert"], fires) for rule in alerts for fires in (True, False)}
 
 
 def test_each_alert_says_what_to_do(alerts: list[dict[str, Any]]) -> None:
@@ -132,6 +130,30 @@ def test_every_process_is_scraped() -> None:
     }
     ports = {"service": 8000, "api": 8000, "worker": 8000, "listen": 9112}
     assert names == {(name, f"{name}:{port}") for name, port in ports.items()}
+
+
+def test_alerts_know_the_jobs(alerts: list[dict[str, Any]]) -> None:
+    """Those that a rule names are scraped, and `service` and `api` are who takes requests."""
+    scrapes = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    scraped = {job["job_name"] for job in scrapes}
+    named = {rule["alert"]: re.findall(r'job=~"([^"]*)"', rule["expr"]) for rule in alerts}
+    assert {job for lists in named.values() for it in lists for job in it.split("|")} <= scraped
+    assert named["NothingReady"] == ["service|api"]
+
+
+def test_probes_and_scrapes_are_told_from_work(
+    alerts: list[dict[str, Any]], threshold: FakeSegmenter, tmp_path: Path
+) -> None:
+    """By their routes, as the rule of errors has them."""
+    (rule,) = [rule for rule in alerts if rule["alert"] == "ServerErrors"]
+    (left_out,) = re.findall(r'route!~"([^"]*)"', rule["expr"])
+    with running(tmp_path, threshold) as client:
+        for path in ("/health/live", "/health/startup", "/health/ready", "/metrics", "/v1/models"):
+            client.get(path)
+        text = client.get("/metrics").text
+    counted = {route for line in text.splitlines() if line.startswith("lts_requests_total{")
+               for route in re.findall(r'route="([^"]*)"', line)}  # fmt: skip
+    assert {route for route in counted if not re.fullmatch(left_out, route)} == {"/v1/models"}
 
 
 def expressions(panels: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
