@@ -4,7 +4,8 @@ import hashlib
 import ipaddress
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Self
 
 import structlog
@@ -14,7 +15,7 @@ from service.access.keys import Keys, is_key, named
 from service.access.rates import Rates
 from service.access.sites import check_host, check_origin, is_loopback
 from service.access.tokens import Tokens
-from service.errors import TooManyKeys, Unauthorized
+from service.errors import TooManyKeys, TooManyRequests, Unauthorized
 from service.settings import Settings
 
 KEY_HEADER = "X-API-Key"
@@ -32,7 +33,7 @@ class Gate:
 
     def __init__(self, settings: Settings, keys: Keys, tokens: Tokens | None) -> None:
         self._settings, self.keys, self._tokens = settings, keys, tokens
-        self._failures = Rates(settings.failed_keys_per_minute, TooManyKeys)
+        self._failures = Rates(settings.failed_keys_per_minute)
         self._valid_once: OrderedDict[bytes, None] = OrderedDict()
         self._counting = threading.Lock()
 
@@ -78,11 +79,11 @@ class Gate:
         # A signature cannot be guessed; of keys, each one's secret has guesses of its own, so that
         # one wrong key in a cron job keeps nobody else behind the same proxy out.
         guess = f"{_neighbourhood(address)} {named(given)}"
-        with self._counting:
+        with self._guessing():
             if is_key(given) and digest not in self._valid_once:
                 self._failures.check(guess)
         caller = self._find(given, by_memory)
-        with self._counting:
+        with self._guessing():
             if caller is None:
                 self._valid_once.pop(digest, None)
                 _log.warning("key refused", address=address, key=named(given) or None)
@@ -93,6 +94,19 @@ class Gate:
             if len(self._valid_once) > _REMEMBERED:
                 self._valid_once.popitem(last=False)
         return caller
+
+    @contextmanager
+    def _guessing(self) -> Iterator[None]:
+        """One at a time; raises `TooManyKeys` where there were too many guesses."""
+        try:
+            with self._counting:
+                yield
+        except TooManyRequests as error:
+            allowed = self._settings.failed_keys_per_minute
+            raise TooManyKeys(
+                f"Expected at most {allowed} guesses at a key a minute, found more.",
+                retry_after_s=error.retry_after_s,
+            ) from error
 
     def _find(self, given: str, by_memory: bool) -> Caller | None:
         if is_key(given):

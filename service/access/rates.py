@@ -12,9 +12,9 @@ _CALLERS = 10_000
 class Rates:
     """So many requests a minute for each caller, as many at once; for one thread at a time."""
 
-    def __init__(self, per_minute: int, refusal: type[TooManyRequests] = TooManyRequests) -> None:
-        """0 allows any number; `refusal` is raised where there are more."""
-        self._per_minute, self._refusal = per_minute, refusal
+    def __init__(self, per_minute: int) -> None:
+        """0 allows any number."""
+        self._per_minute = per_minute
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def check(self, caller: str, per_minute: int | None = None) -> None:
@@ -40,8 +40,8 @@ class Rates:
             self._full_at.move_to_end(caller)
         full_at = max(now, self._full_at.get(caller, now)) + 60 / allowed
         if full_at - now > 60 + 1e-9:
-            raise self._refusal(
-                f"Expected at most {allowed} a minute, found more.",
+            raise TooManyRequests(
+                f"Expected at most {allowed} requests a minute, found more.",
                 retry_after_s=full_at - now - 60,
             )
         return full_at
