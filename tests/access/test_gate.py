@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from access.clock import Clock
 from sqlalchemy import Connection
 
-from service.access import keys, rates
+from service.access import keys
 from service.access.caller import ANYONE
 from service.access.gate import Gate
 from service.database import Database
@@ -16,20 +17,6 @@ from service.settings import Settings
 
 HOST = {"host": "127.0.0.1:8000"}
 HERE = "192.0.2.1"
-
-
-class Clock:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(rates, "time", made)
-    return made
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from access.clock import Clock
 from fakes import FakeSegmenter, by_threshold
 from http_helpers import PNG, problem, running, slice_png
 
@@ -11,20 +12,6 @@ from service.access.rates import Rates
 from service.errors import TooManyRequests
 
 URL = "/v1/segmentations"
-
-
-class Clock:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(rates, "time", made)
-    return made
 
 
 def allowed(counting: Rates, caller: str = "one") -> int:
