@@ -50,16 +50,18 @@ def service(quick_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield running.address
 
 
-def nifti(scan: Volume) -> bytes:
+def nifti(scan: Volume, times: int) -> bytes:
+    """With every slice so many times, as thin: quicker than a phantom of as many slices."""
     ras_from_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
-    affine = ras_from_lps @ scan.affine[:, [2, 1, 0, 3]]
-    return nibabel.Nifti1Image(scan.array.T, affine).to_bytes()
+    affine = ras_from_lps @ scan.affine[:, [2, 1, 0, 3]] @ np.diag([1, 1, 1 / times, 1])
+    return nibabel.Nifti1Image(np.repeat(scan.array, times, axis=0).T, affine).to_bytes()
 
 
 @pytest.fixture
 def analysed(service: str, phantom: Phantom) -> str:
     """The id of a segmentation of 300 slices of 512 x 512."""
-    body = nifti(phantom.sample(SLICES, SIZE, seed=3, noise_hu=NOISE_HU)[0])
+    drawn = phantom.sample(SLICES // 4, SIZE, seed=3, noise_hu=NOISE_HU)[0]
+    body = nifti(drawn, times=4)
     headers = {"Content-Type": "application/octet-stream", "Prefer": "wait=300"}
     request = urllib.request.Request(f"{service}/v1/segmentations", body, headers)
     with urllib.request.urlopen(request, timeout=300) as answer:
