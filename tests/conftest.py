@@ -42,14 +42,16 @@ PATIENT = (*PHANTOM_NAME.split("^"), PHANTOM_ID)
 """Words of the phantom's patient, which nothing that a test logs or prints may hold."""
 
 
-LONG = ("training/test_parallel", "cluster/test_ends", "jobs/test_kill", "training/test_commands",
-        "cluster/test_outages", "cluster/test_kills", "browser/test_study", "browser/test_flow",
-        "encode/test_all_objects",
-        "training/test_train", "cluster/test_work", "orthanc/test_hospital", "test_docs",
-        "orthanc/test_integration_examples", "test_clean_environment", "test_real_ct",
-        "training/test_network", "observability/test_rules",
-        "observability/test_traces")  # fmt: skip
-"""Modules of 20 s and more, the longest first."""
+LONG = ("jobs/test_kill", "training/test_parallel", "encode/test_all_objects",
+        "training/test_commands", "cluster/test_outages", "browser/test_flow",
+        "training/test_train", "orthanc/test_hospital", "test_docs", "cluster/test_kills",
+        "training/test_network", "test_clean_environment", "browser/test_study",
+        "cluster/test_ends", "test_real_ct", "browser/test_real_study", "jobs/test_memory",
+        "export/test_release", "cluster/test_work", "encode/test_secondary_capture",
+        "encode/test_outputs", "orthanc/test_integration_examples", "test_command_line",
+        "encode/test_rtstruct")  # fmt: skip
+"""Modules of 30 s and more on four workers, the longest first, but that those which mostly wait for
+the processes that they kill come one after the other, beside three that compute."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -90,13 +90,13 @@ def examples() -> list[str]:
 def test_examples_run(tmp_path: Path) -> None:
     """README's commands, word for word, in one shell against a running service.
 
-    But for the phantom's slices: enough for all that they ask for, and half of what it has else.
+    But for the phantom's slices: enough for all that they ask for, and a third of what it has else.
     """
     with running_service(device="cpu") as address:
         script = "\n".join(examples()).replace("http://127.0.0.1:8000", address)
         script = script.replace(".venv/bin/python", shlex.quote(sys.executable))
         assert " phantom --out" in script
-        script = script.replace(" phantom --out", " phantom --slices 31 --out")
+        script = script.replace(" phantom --out", " phantom --slices 21 --out")
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=tmp_path,

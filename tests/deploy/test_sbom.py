@@ -7,8 +7,6 @@ from importlib.metadata import distributions
 
 import pytest
 from conftest import ROOT
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from deploy.image import sbom
 from service import __version__
@@ -50,6 +48,9 @@ DEBIAN = {
 
 
 def check(text: str) -> None:
+    from cyclonedx.schema import SchemaVersion  # whose grammars take a second to build
+    from cyclonedx.validation.json import JsonStrictValidator
+
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
 
 
