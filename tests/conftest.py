@@ -50,8 +50,8 @@ LONG = ("jobs/test_kill", "training/test_parallel", "encode/test_all_objects",
         "export/test_release", "cluster/test_work", "encode/test_secondary_capture",
         "encode/test_outputs", "orthanc/test_integration_examples", "test_command_line",
         "encode/test_rtstruct")  # fmt: skip
-"""Modules of 30 s and more on four workers, the longest first, but that those which mostly wait for
-the processes that they kill come one after the other, beside three that compute."""
+"""Modules of 30 s and more, the longest first, but that those which mostly wait for
+the processes that they kill come one after the other, beside those that compute."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
