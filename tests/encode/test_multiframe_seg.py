@@ -7,7 +7,8 @@ import highdicom
 import numpy as np
 import pytest
 from dicom_files import to_bytes
-from encode.test_outputs import expected_segments, result_of, validator_errors
+from encode.objects import errors_in
+from encode.test_outputs import expected_segments, result_of
 from highdicom import Volume
 from multiframe_files import enhanced
 from pydicom import Dataset, dcmread
@@ -61,4 +62,4 @@ def test_names_instance_and_frame(result: pipeline.Result, sources: list[Dataset
 
 def test_validates(result: pipeline.Result, tmp_path: Path) -> None:
     """dciodvfy finds no error."""
-    assert validator_errors(pipeline.dicom_seg(result), tmp_path) == []
+    assert errors_in(pipeline.dicom_seg(result), "Segmentation", tmp_path) == []

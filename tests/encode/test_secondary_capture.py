@@ -2,8 +2,6 @@
 
 import io
 import itertools
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from dicom_files import series, to_bytes
+from encode.objects import errors_in
 from encode.test_outputs import dicom_result, result_of
 from fakes import FakeSegmenter, by_threshold, make_contract
 from highdicom import Volume
@@ -243,16 +242,6 @@ def test_each_names_its_frame(small_volume: Volume) -> None:
         assert source.ReferencedFrameNumber == 36 - int(name[:4])
 
 
-def errors(data: bytes, folder: Path) -> list[str]:
-    """What dciodvfy calls an error."""
-    path = folder / "overlay.dcm"
-    path.write_bytes(data)
-    validator = Path(sys.executable).parent / "dciodvfy"
-    checked = subprocess.run([validator, path], capture_output=True, text=True, check=False)
-    assert "SCImage" in checked.stderr
-    return [line for line in checked.stderr.splitlines() if line.startswith("Error")]
-
-
 RESULTS: dict[str, Callable[[Volume], Result]] = {
     "ordinary": lambda volume: dicom_result(volume)[0],
     "nothing found": lambda volume: dicom_result(volume, nothing)[0],
@@ -269,7 +258,7 @@ def test_validates(small_volume: Volume, tmp_path: Path, name: str) -> None:
     """dciodvfy finds no error."""
     files = overlay_files(RESULTS[name](small_volume))
     for data in itertools.islice(files.values(), 0, None, 10):
-        assert errors(data, tmp_path) == []
+        assert errors_in(data, "SCImage", tmp_path) == []
 
 
 def test_a_tilted_source(small_volume: Volume) -> None:
