@@ -45,7 +45,7 @@ class Access:
             await self._app(scope, receive, send)
             return
         try:
-            caller = await _admit(scope, service)
+            caller = await admit(scope, service)
         except ServiceError as error:
             await respond(error, HTTPConnection(scope))(scope, receive, send)
             return
@@ -54,7 +54,8 @@ class Access:
             await self._app(scope, receive, send)
 
 
-async def _admit(scope: Scope, service: Resources) -> Caller:
+async def admit(scope: Scope, service: Resources) -> Caller:
+    """Who calls, and may do that. Raises what `Gate.admit` does, and `Forbidden`."""
     gate = service.ready_gate()
     headers, address = dict(Headers(scope=scope)), (scope.get("client") or ("unknown", 0))[0]
     is_slow = brings_token(headers)

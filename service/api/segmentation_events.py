@@ -1,16 +1,17 @@
 """`GET /v1/segmentations/{id}/events`: how far a segmentation is, as server-sent events."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any
 
 import anyio.to_thread
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service.api.access import Visible
+from service.api.access import Visible, admit
 from service.api.openapi import problems, shown
 from service.api.resources import Resources, resources
 from service.api.segmentation_documents import PATH, EventDocument
@@ -26,6 +27,9 @@ LOOK_SHARED_S = 1.0
 
 KEEP_ALIVE_S = 15
 """After so long without news a comment is sent, or proxies would close the stream."""
+
+ADMIT_AGAIN_S = 15
+"""So long a stream goes on after its key has been revoked or has expired."""
 
 _RECONNECT_MS = 2000
 
@@ -46,7 +50,10 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     responses={**_STREAM, **problems(NotFound, Busy, ModelNotReady, ShuttingDown, Unavailable)},
 )
 async def watch(
-    id: str, service: Annotated[Resources, Depends(resources)], jobs: Visible
+    id: str,
+    request: Request,
+    service: Annotated[Resources, Depends(resources)],
+    jobs: Visible,
 ) -> StreamingResponse:
     """Server-sent events: `progress` with every change of status, stage and slices, then `end`.
 
@@ -55,14 +62,14 @@ async def watch(
     """
     service.check_accepting()
     await anyio.to_thread.run_sync(jobs.get, id)  # an answer of its own where there is none
-    return _Stream(id, service)
+    return _Stream(id, service, request.scope)
 
 
 class _Stream(StreamingResponse):
     """One of so many at once: the place is taken before anything is sent."""
 
-    def __init__(self, job_id: str, service: Resources) -> None:
-        super().__init__(_events(job_id, service), media_type="text/event-stream")
+    def __init__(self, job_id: str, service: Resources, opened_by: Scope) -> None:
+        super().__init__(_events(job_id, service, opened_by), media_type="text/event-stream")
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,9 +77,10 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _events(job_id: str, service: Resources) -> AsyncIterator[str]:
+async def _events(job_id: str, service: Resources, opened_by: Scope) -> AsyncIterator[str]:
     jobs = service.ready_jobs()
     ended, silent_s, told = asyncio.Event(), 0.0, ""
+    admitted = time.monotonic()
 
     def tell() -> None:
         with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
@@ -83,11 +91,14 @@ async def _events(job_id: str, service: Resources) -> AsyncIterator[str]:
         yield f"retry: {_RECONNECT_MS}\n\n"
         while not service.draining.is_set():
             try:
+                if time.monotonic() - admitted > ADMIT_AGAIN_S:
+                    await admit(opened_by, service)
+                    admitted = time.monotonic()
                 job = await anyio.to_thread.run_sync(jobs.get, job_id)
             except NotFound:
                 return  # deleted
             except ServiceError:
-                return  # the client comes again
+                return  # the client comes again, and is refused where its key is over
             news = EventDocument.of(job).model_dump_json()
             if job.outcome is not None:
                 yield _event("end", news)

@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from highdicom import Volume
 from http_helpers import PNG, ZIP, listening, problem, slice_png
 
+from service.access import keys as keys_module
 from service.api import segmentation_events
 from service.api.app import create_app
 from service.settings import Settings
@@ -45,9 +46,10 @@ class Steps:
 class Watching(threading.Thread):
     """A client of the events of one job, over a real connection."""
 
-    def __init__(self, port: int, address: str) -> None:
+    def __init__(self, port: int, address: str, key: str = "") -> None:
         super().__init__(daemon=True)
         self._port, self._address = port, address
+        self._headers = {"X-API-Key": key} if key else {}
         self.events: list[tuple[str, dict]] = []
         self.lines: list[str] = []
         self.media_type = ""
@@ -55,7 +57,7 @@ class Watching(threading.Thread):
 
     def run(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=WAIT_S)
-        connection.request("GET", f"{self._address}/events")
+        connection.request("GET", f"{self._address}/events", headers=self._headers)
         response = connection.getresponse()
         self.media_type = response.headers["content-type"]
         name = ""
@@ -142,6 +144,25 @@ def test_end_of_what_has_ended(service: tuple[TestClient, int], steps: Steps) ->
     ((name, data),) = Watching(port, address).wait()
     assert (name, data["status"]) == ("end", "cancelled")
     assert data["error"]["code"] == "cancelled"
+
+
+def test_a_revoked_key_sees_no_more(
+    service: tuple[TestClient, int], steps: Steps, study: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that it has opened is closed; one of a key that goes on is not."""
+    monkeypatch.setattr(segmentation_events, "ADMIT_AGAIN_S", 0.1)
+    monkeypatch.setattr(keys_module, "FRESH_S", 0)
+    client, port = service
+    keys = client.app.state.resources.ready_gate().keys
+    owner, gone = keys.create("owner", ["read", "write"]), keys.create("gone", ["admin"])
+    address = post(client, study, ZIP | {"X-API-Key": owner})
+    kept, over = Watching(port, address, owner), Watching(port, address, gone)
+    for watching in (kept, over):
+        watching.wait_for(0)
+    keys.revoke(gone.split("_")[1])
+    assert [name for name, _ in over.wait()] == ["progress"] * len(over.events)
+    steps.finish()
+    assert kept.wait()[-1][0] == "end"
 
 
 def test_unknown_ids_have_no_events(service: tuple[TestClient, int]) -> None:
