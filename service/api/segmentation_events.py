@@ -29,7 +29,7 @@ KEEP_ALIVE_S = 15
 """After so long without news a comment is sent, or proxies would close the stream."""
 
 ADMIT_AGAIN_S = 15
-"""So long a stream goes on after its key has been revoked or has expired."""
+"""How often who calls is looked at again: a key may have been revoked, or have expired."""
 
 _RECONNECT_MS = 2000
 

@@ -168,7 +168,7 @@ def check_volumes(report: Dataset, seg: Segmentation) -> None:
 
 def test_by_dicomweb_in_every_orientation(pacs: Orthanc, phantom: Phantom, tmp_path: Path) -> None:
     """A series named by its UIDs comes back as SEG, SR and RTSTRUCT in its own study."""
-    small = phantom.sample(10, 24, noise_hu=0)[0]
+    small = phantom.sample(12, 40, noise_hu=0)[0]
     with segmenting(tmp_path, pacs_file(tmp_path, pacs)) as client:
         for number, orientation in enumerate(ORIENTATIONS):
             datasets = series(small.to_patient_orientation(orientation), seed=1000 + number)

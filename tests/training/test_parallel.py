@@ -95,7 +95,7 @@ for count, part in ((2, slice(None)), (1, slice(0, None, 2)), (1, slice(1, None,
     devices = Devices.asked("cpu", count)
     with devices.scope():
         model = new_model(tiny_config(), AT_RANDOM)
-    model.run_eagerly = True
+    model.run_eagerly = True  # one step takes longer to trace than to run
     print("loss", devices.step(model, images[part], [classes[part]]))
 """
 
